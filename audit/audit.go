@@ -1,0 +1,57 @@
+// Package audit is the log that convicts: append-only, hash-chained, a Merkle
+// tree over all records, its head signed. A record is durable before the act
+// it speaks of.
+package audit
+
+import (
+	"encoding/json"
+	"time"
+
+	"sallyport"
+)
+
+// Phase says which side of an act a record stands on.
+type Phase string
+
+const (
+	Intent  Phase = "intent"  // before the act; without an outcome after it, the act may or may not have happened
+	Outcome Phase = "outcome" // after the act
+	Note    Phase = "note"    // a fact that is not an act of the passage
+)
+
+// Entry is what happened. It carries no secret and no value of a dataset.
+type Entry struct {
+	Time     time.Time        `json:"time"`
+	Step     string           `json:"step"` // admit, hold, release, place, hand over, run, verify, keep, discard, …
+	Phase    Phase            `json:"phase"`
+	Job      sallyport.JobID  `json:"job,omitempty"`
+	Subject  string           `json:"subject,omitempty"`
+	Project  string           `json:"project,omitempty"`
+	Purpose  string           `json:"purpose,omitempty"`
+	Dataset  string           `json:"dataset,omitempty"`
+	Decision string           `json:"decision,omitempty"` // allow, deny, error; empty where nothing was decided
+	Reasons  []string         `json:"reasons,omitempty"`
+	Rules    []string         `json:"rules,omitempty"`
+	Policy   sallyport.Digest `json:"policy,omitempty"`
+	Data     sallyport.Digest `json:"data,omitempty"`
+	Lease    string           `json:"lease,omitempty"`
+	Node     string           `json:"node,omitempty"`
+	Cost     sallyport.Money  `json:"cost,omitempty"`
+	// Detail is what else the step has to say, e.g. the policy input or the
+	// measured risk: enough to derive the decision again.
+	Detail json.RawMessage `json:"detail,omitempty"`
+}
+
+// Record is an entry with its place in the log.
+type Record struct {
+	Seq   uint64           `json:"seq"` // 0-based, without gaps
+	Entry Entry            `json:"entry"`
+	Leaf  sallyport.Digest `json:"leaf"` // RFC 6962 leaf hash of the record's commitment
+}
+
+// Receipt is what an appender gets: proof that the record is in the log.
+type Receipt struct {
+	Seq        uint64           `json:"seq"`
+	Leaf       sallyport.Digest `json:"leaf"`
+	Checkpoint string           `json:"checkpoint"` // C2SP signed note covering the record
+}

@@ -1,0 +1,49 @@
+// Package seal is age in and out: bytes are sealed once, while they are
+// written, to a per-release ephemeral identity; who may open them is decided
+// later by handing over or destroying that identity.
+package seal
+
+import (
+	"context"
+	"time"
+)
+
+// Lease is the life of one release's key: what everyone may know of it. It
+// holds no secret.
+type Lease struct {
+	ID        string     `json:"id"`
+	Release   string     `json:"release"`   // what the key was issued for
+	Recipient string     `json:"recipient"` // age recipient to seal to
+	Issued    time.Time  `json:"issued"`
+	Until     time.Time  `json:"until"`
+	Destroyed *time.Time `json:"destroyed,omitempty"`
+	Reason    string     `json:"reason,omitempty"` // why it was destroyed
+}
+
+// Issuer mints, keeps and destroys per-release keys. All methods are safe for
+// concurrent use, and what they did is durable when they return nil.
+//
+// Issue is idempotent: for a release that has a live lease it returns that
+// lease (ttl is then ignored); for one whose lease was destroyed or ran out it
+// fails with sallyport.Conflict, so that a crash never brings a key back.
+//
+// Fetch returns the key of a live lease. After the lease's end or Destroy it
+// fails with sallyport.NotFound, whatever copies of files exist.
+//
+// Destroy makes the key unrecoverable and keeps the lease as a tombstone. To
+// destroy a destroyed lease is no error and changes nothing.
+//
+// List returns every lease, live and ended, oldest first.
+type Issuer interface {
+	Issue(ctx context.Context, release string, ttl time.Duration) (Lease, error)
+	Fetch(ctx context.Context, id string) (*Key, error)
+	Destroy(ctx context.Context, id, reason string) error
+	List(ctx context.Context) ([]Lease, error)
+}
+
+// Deriver is an optional power of an Issuer: stable secrets by purpose, e.g.
+// "pseudonym/project-7". The same purpose gives the same 32 bytes for as long
+// as the issuer's root lives; different purposes give independent bytes.
+type Deriver interface {
+	Derive(ctx context.Context, purpose string) ([]byte, error)
+}
