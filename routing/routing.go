@@ -115,3 +115,10 @@ type Backend interface {
 	Nodes(ctx context.Context) ([]Node, error)
 	Start(ctx context.Context, a Assignment) (Run, error)
 }
+
+// Canceler is an optional power of a Backend: to end an execution by its
+// assignment's ID, whether it was started, is running, or ended long ago. What
+// was never started never will be.
+type Canceler interface {
+	Cancel(ctx context.Context, assignment string) error
+}

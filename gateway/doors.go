@@ -1,0 +1,173 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"sallyport"
+	"sallyport/policy"
+)
+
+// admit is door 1: may this subject use this dataset like this?
+func (p *passage) admit(ctx context.Context, req Request, o *outcome) (admitted, error) {
+	if err := p.g.refreshCatalog(ctx); err != nil {
+		return admitted{}, err
+	}
+	history, err := p.g.journal.Releases(req.Dataset)
+	if err != nil {
+		return admitted{}, err
+	}
+	alg, err := p.g.algorithm(req.Algorithm)
+	if err != nil {
+		return admitted{}, err
+	}
+	in := policy.Admission{
+		Version: policy.InputVersion, Time: p.g.now().UTC(), Job: req.ID, Subject: req.Subject,
+		Project: req.Project, Purpose: req.Purpose, Dataset: req.Dataset,
+		Request: policy.Request{Algorithm: req.Algorithm, Module: alg.Module.Digest, Where: req.Where, MaxPrice: req.MaxPrice, Copies: req.Copies},
+		History: history,
+	}
+	v, err := p.g.parts.Policy.Admit(ctx, in)
+	o.verdict(v)
+	o.Facts = map[string]any{"input": in, "verdict": v}
+	if err != nil {
+		return admitted{}, deniedBy("admit", v, err)
+	}
+	if !v.Allow {
+		return admitted{}, deniedBy("admit", v, nil)
+	}
+	// Asked after policy, so that a stranger cannot tell by the answer which
+	// datasets exist.
+	ds, err := p.g.parts.Catalog.Get(req.Dataset)
+	if err != nil {
+		return admitted{}, err
+	}
+	if err := tightens(req, v); err != nil {
+		return admitted{}, err
+	}
+	o.Say = fmt.Sprintf("%s may be used for %s: %s, %d of %d columns leave, %s",
+		req.Dataset, req.Purpose, v.Destination, leaving(v), len(ds.Columns), rulesOf(v))
+	p.job.Side = v.Destination
+	return admitted{Admission: in, Dataset: ds, Admit: v}, nil
+}
+
+// tightens refuses a verdict that is wider than the request: whatever a bundle
+// says, a request for less is honored (invariant 4).
+func tightens(req Request, v policy.Verdict) error {
+	wider := func(what string) error {
+		return sallyport.Errorf("admit", sallyport.Denied, "The policy bundle ignores what the request asked for; tell its author.",
+			"policy allowed a wider %s than was asked for", what)
+	}
+	switch {
+	case v.Destination != sallyport.Local && v.Destination != sallyport.Outside:
+		return sallyport.Errorf("admit", sallyport.Denied, "The policy bundle must name local or outside.", "policy named no destination")
+	case req.Where == sallyport.Local && v.Destination != sallyport.Local:
+		return wider("destination")
+	case req.MaxPrice > 0 && v.Limits.Price > req.MaxPrice:
+		return wider("price")
+	case req.Copies > v.Limits.Copies && v.Destination == sallyport.Outside:
+		return wider("number of executions")
+	}
+	return nil
+}
+
+// release is door 2: may what lies in the hold leave, now that it was measured?
+// Until it says yes, nobody but the issuer can open the parcel.
+func (p *passage) release(ctx context.Context, h held, o *outcome) (released, error) {
+	in := policy.Releasing{
+		Admission: h.Admission, Destination: h.Admit.Destination, Admitted: h.Admit.Limits,
+		Facts: policy.Facts{
+			Risk: h.Report.After, Source: h.Report.Source, Plan: h.Report.Plan, Columns: h.Report.Columns,
+			Residual: h.Report.Residual, Cleared: cleared(h.Report.Actions), Actions: h.Report.Actions,
+		},
+	}
+	in.Time = p.g.now().UTC()
+	o.Lease = h.Lease
+	v, err := p.g.parts.Policy.Release(ctx, in)
+	o.verdict(v)
+	o.Facts = map[string]any{"input": in, "verdict": v}
+	if err != nil {
+		return released{}, deniedBy("release", v, err)
+	}
+	if !v.Allow {
+		return released{}, deniedBy("release", v, nil)
+	}
+	// Door 1 named a smallest class; door 2's rules may ask for more, never for less.
+	if h.Admit.Destination == sallyport.Outside && (!h.Report.After.Exact || h.Report.After.SmallestClass < h.Admit.Limits.MinClass) {
+		return released{}, sallyport.Errorf("release", sallyport.Denied, "Generalize further, or ask the policy admin.",
+			"measured k=%d is below the k=%d that door 1 asked for", h.Report.After.SmallestClass, h.Admit.Limits.MinClass)
+	}
+	err = p.g.journal.addRelease(sallyport.Release{Job: p.job.ID, Dataset: h.Dataset.ID, Time: h.Admission.Time,
+		Destination: h.Admit.Destination, Source: h.Report.Source, Plan: h.Report.Plan, Risk: h.Report.After})
+	if err != nil {
+		return released{}, err
+	}
+	risk := h.Report.After
+	o.Say = fmt.Sprintf("k=%d over %d classes, %s unique: may go %s, %s", risk.SmallestClass, risk.Classes, percent(risk.Unique), h.Admit.Destination, rulesOf(v))
+	return released{held: h, Release: v}, nil
+}
+
+func (o *outcome) verdict(v policy.Verdict) {
+	o.Decision = "deny"
+	if v.Allow {
+		o.Decision = "allow"
+	}
+	o.Reasons, o.Rules, o.Policy, o.Data = v.Reasons, v.Rules, v.Policy, v.Data
+}
+
+// deniedBy turns a verdict into the error that ends the passage.
+func deniedBy(door string, v policy.Verdict, err error) error {
+	if err != nil {
+		return err
+	}
+	reasons := strings.Join(v.Reasons, "; ")
+	if reasons == "" {
+		reasons = "no rule allows it"
+	}
+	return sallyport.E(door, sallyport.Denied, &denial{reasons, v.Reasons}, "")
+}
+
+// denial is a policy's no, its reasons kept apart.
+type denial struct {
+	text    string
+	reasons []string
+}
+
+func (d *denial) Error() string { return d.text }
+
+func leaving(v policy.Verdict) int {
+	n := 0
+	for _, ob := range v.Obligations {
+		if ob.Verb != "drop" {
+			n++
+		}
+	}
+	return n
+}
+
+func cleared(actions map[string]string) []string {
+	out := []string{}
+	for col, verb := range actions {
+		if verb == "keep" {
+			out = append(out, col)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func rulesOf(v policy.Verdict) string {
+	if len(v.Rules) == 0 {
+		return "no rule labels"
+	}
+	return "by " + strings.Join(v.Rules, ", ")
+}
+
+func percent(share float64) string {
+	if share == 0 {
+		return "0 %"
+	}
+	return fmt.Sprintf("%.2g %%", share*100)
+}
