@@ -68,6 +68,8 @@ var owners = []struct {
 	{"golang.org/x/sync", []string{"..."}, "errgroup is as good as standard"},
 	{"golang.org/x/sys", []string{"..."}, "the kernel"},
 	{"golang.org/x/term", nil, "only commands draw on terminals"},
+	{"pgregory.net/rapid", []string{"...test"}, "conformance suites may generate; the product may not"},
+	{"github.com/google/go-cmp", []string{"...test"}, "conformance suites may compare; the product may not"},
 	{"golang.org/x/crypto", []string{"seal/..."}, "primitives belong to the seal"},
 }
 
@@ -165,6 +167,9 @@ func matchAny(patterns []string, pkg string) bool {
 func match(pattern, pkg string) bool {
 	if pattern == "..." {
 		return true
+	}
+	if pattern == "...test" { // conformance suites
+		return strings.HasSuffix(pkg, "test")
 	}
 	if base, ok := strings.CutSuffix(pattern, "/..."); ok {
 		return pkg == base || strings.HasPrefix(pkg, base+"/")

@@ -2,6 +2,18 @@
 // used like this (door 1, [Engine.Admit]), and may what was made of it leave
 // (door 2, [Engine.Release])? The rules are Rego, evaluated by OPA; anything
 // that is not a clear yes is a no.
+//
+// A rule answers with a verdict document. Door 1's is
+//
+//	{"allow": bool, "reasons": […], "rules": […], "destination": "local" or "outside",
+//	 "masks": {column: {verb: {argument: value}}}, "limits": {every field of Limits}}
+//
+// and door 2's has allow, reasons and rules only; so may a denial at door 1.
+// reasons and rules are sets or arrays of strings. The mask {} lets a column
+// leave as it is, and a column without a mask does not leave. Any other field,
+// type or shape, two verbs for one column, or a reason beside an allow is an
+// error, and an error is a denial. policies/README.md explains the default
+// bundle; [InputSchema] describes the input.
 package policy
 
 import (

@@ -1,0 +1,293 @@
+# METADATA
+# title: Door 2, may what was made of it leave?
+# description: |
+#   Asked with what was measured on the bytes in the hold. Door 1 is asked
+#   again, on today's catalog and people, so that what was withdrawn while the
+#   job waited does not leave. Built as door 1: every check must pass.
+#   The verdict is {allow, reasons, rules}.
+package sallyport.release
+
+import data.sallyport.admit
+import data.sallyport.lib
+
+# METADATA
+# title: The verdict of door 2
+# description: What the gateway asks for. Without any other answer it is no.
+# scope: document
+# labels:
+#   rule: release.verdict
+default verdict := {
+	"allow": false,
+	"reasons": ["no rule allows this"],
+	"rules": ["release.default"],
+}
+
+verdict := {"allow": false, "reasons": reasons, "rules": causes} if not allow
+
+verdict := {"allow": true, "reasons": [], "rules": passed} if allow
+
+# METADATA
+# title: All checks passed
+# description: The only way to be allowed.
+# scope: document
+default allow := false
+
+allow if failed == set()
+
+# METADATA
+# title: The checks of door 2
+# description: As in sallyport.admit.
+checks := {
+	"release.admitted": {"says": "the job would not be admitted any more", "needs": set()},
+	"release.destination": {"says": "it was not admitted for this destination", "needs": {"release.admitted"}},
+	"release.exact": {"says": "the risk was not measured on all records", "needs": {"release.admitted"}},
+	"release.census": {
+		"says": "the risk was not measured over all quasi-identifiers that would leave",
+		"needs": {"release.admitted"},
+	},
+	"release.records": {
+		"says": "there are too few records",
+		"needs": {"release.admitted", "release.destination"},
+	},
+	"release.class": {
+		"says": "the smallest equivalence class is too small",
+		"needs": {"release.admitted", "release.destination", "release.exact", "release.records"},
+	},
+	"release.unique": {
+		"says": "too many records are unique",
+		"needs": {"release.admitted", "release.destination", "release.exact", "release.records"},
+	},
+	"release.residual": {
+		"says": "likely identifiers were seen in what would leave",
+		"needs": {"release.admitted", "release.destination"},
+	},
+	"release.columns": {"says": "other columns would leave than were admitted", "needs": {"release.admitted"}},
+	"release.actions": {
+		"says": "columns were not treated as was admitted",
+		"needs": {"release.admitted", "release.columns"},
+	},
+}
+
+# METADATA
+# title: The checks that did not pass
+# description: Whatever is not proved to have passed, an undefined check included.
+failed := object.keys(checks) - passed
+
+# METADATA
+# title: The failed checks that are a cause
+# description: They are the rules that a denial names.
+causes contains label if {
+	some label in failed
+	checks[label].needs & failed == set()
+}
+
+# METADATA
+# title: The table's row for what was admitted
+# description: Undefined for another destination, and then nothing that needs it passes.
+row := lib.class[input.destination] if input.destination in {"local", "outside"}
+
+# METADATA
+# title: Still admitted
+# description: Door 1 allows it today as well.
+# labels:
+#   rule: release.admitted
+passed contains "release.admitted" if admit.allow
+
+# METADATA
+# title: The same destination
+# description: It goes where door 1 said.
+# labels:
+#   rule: release.destination
+passed contains "release.destination" if {
+	input.destination == admit.destination
+	row.may == true
+}
+
+# METADATA
+# title: Measured exactly
+# description: A census that stopped at a memory limit cannot support a release.
+# labels:
+#   rule: release.exact
+passed contains "release.exact" if input.facts.risk.exact == true
+
+# METADATA
+# title: Measured over every quasi-identifier
+# description: A class size says nothing about a column that was not counted.
+# labels:
+#   rule: release.census
+passed contains "release.census" if quasi - {name | some name in input.facts.risk.quasi} == set()
+
+# METADATA
+# title: The quasi-identifiers that leave
+# description: By the catalog's role, not by what the pass says it counted.
+quasi contains column.name if {
+	some column in lib.dataset.columns
+	column.role == "quasi"
+	column.name in admit.leaving
+}
+
+# METADATA
+# title: Enough records
+# description: The table says from how many up.
+# labels:
+#   rule: release.records
+passed contains "release.records" if input.facts.risk.records >= row.min_records
+
+# METADATA
+# title: Large enough classes
+# description: k-anonymity (Sweeney 2002); the stricter of the table and what was admitted.
+# labels:
+#   rule: release.class
+passed contains "release.class" if input.facts.risk.smallest_class >= min_class
+
+# METADATA
+# title: The smallest class that may leave
+# description: The table may have been tightened since the job was admitted.
+min_class := max({row.min_class, input.admitted.min_class})
+
+# METADATA
+# title: Few enough unique records
+# description: The stricter of the table and what was admitted.
+# labels:
+#   rule: release.unique
+passed contains "release.unique" if {
+	input.facts.risk.unique_share >= 0
+	input.facts.risk.unique_share <= max_unique
+}
+
+# METADATA
+# title: The largest share of unique records that may leave
+# description: As for the smallest class.
+max_unique := min({row.max_unique, input.admitted.max_unique})
+
+# METADATA
+# title: No likely identifiers left
+# description: Those that the table tolerates by type do not count.
+# labels:
+#   rule: release.residual
+passed contains "release.residual" if {
+	row.residual
+	is_object(input.facts.residual)
+	denied_residual == {}
+}
+
+# METADATA
+# title: Likely identifiers that may not leave, by type
+# description: A type that the table does not name is treated as "*", and denied where that is absent too.
+denied_residual[type] := count_ if {
+	some type, count_ in input.facts.residual
+	count_ != 0
+	object.get(row.residual, type, object.get(row.residual, "*", "deny")) != "tolerate"
+}
+
+# METADATA
+# title: Exactly the admitted columns
+# description: None more, none fewer, none twice.
+# labels:
+#   rule: release.columns
+passed contains "release.columns" if {
+	columns == admit.leaving
+	count(input.facts.columns) == count(columns)
+}
+
+# METADATA
+# title: The columns that would leave
+# description: As measured, without order.
+columns := {name | some name in input.facts.columns}
+
+# METADATA
+# title: Treated as admitted
+# description: Each column by the verb of its mask, and only those unchanged that may be.
+# labels:
+#   rule: release.actions
+passed contains "release.actions" if {
+	{name: verb | some name, verb in input.facts.actions} == expected
+	{name | some name in input.facts.cleared} == {name | some name, "keep" in expected}
+}
+
+# METADATA
+# title: The verb that each leaving column must have been treated with
+# description: keep where the mask is empty.
+expected := {name: lib.verb(admit.masks[name]) | some name in admit.leaving}
+
+# METADATA
+# title: Why not
+# description: One sentence for each cause; door 1's own where it changed its mind.
+# scope: document
+reasons contains object.get(why, label, checks[label].says) if {
+	some label in causes
+	label != "release.admitted"
+}
+
+reasons contains sprintf("%s: %s", [checks["release.admitted"].says, reason]) if {
+	"release.admitted" in causes
+	some reason in admit.reasons
+}
+
+# METADATA
+# title: The exact sentence for a failed check
+# description: Where it is undefined, the one in `checks` is used.
+# scope: document
+why["release.destination"] := sprintf("it was admitted for %s and would go %s", [admit.destination, input.destination])
+
+why["release.exact"] := "the risk was measured on part of the records only; raise the census memory or release fewer columns"
+
+why["release.census"] := sprintf("the risk was not measured over these quasi-identifiers: %s", [
+	concat(", ", quasi - {name | some name in input.facts.risk.quasi}),
+])
+
+why["release.records"] := sprintf("there are %d records; %s data may leave only from %d up", [
+	input.facts.risk.records,
+	lib.dataset.sensitivity,
+	row.min_records,
+])
+
+why["release.class"] := sprintf("smallest equivalence class is %d %s; %s data may leave only from %d up", [
+	input.facts.risk.smallest_class,
+	plural(input.facts.risk.smallest_class, "record"),
+	lib.dataset.sensitivity,
+	min_class,
+])
+
+why["release.unique"] := sprintf("%d of %d records are alone in their class; %s data may leave only up to a share of %v", [
+	round(input.facts.risk.unique_share * input.facts.risk.records),
+	input.facts.risk.records,
+	lib.dataset.sensitivity,
+	max_unique,
+])
+
+why["release.residual"] := sprintf("likely identifiers were seen in what would leave: %s", [
+	concat(", ", {sprintf("%d of type %s", [n, type]) | some type, n in denied_residual}),
+])
+
+why["release.columns"] := sprintf("these columns would leave without having been admitted: %s", [concat(", ", columns - admit.leaving)]) if {
+	columns - admit.leaving != set()
+}
+
+why["release.columns"] := sprintf("these admitted columns are missing: %s", [concat(", ", admit.leaving - columns)]) if {
+	columns - admit.leaving == set()
+	admit.leaving - columns != set()
+}
+
+why["release.actions"] := sprintf("these columns were not treated as admitted: %s", [concat(", ", wrong)]) if wrong != set()
+
+# METADATA
+# title: Columns that were treated in another way than admitted
+# description: Those with another verb, and those that should not be there.
+# scope: document
+wrong contains name if {
+	some name, verb in expected
+	not input.facts.actions[name] == verb
+}
+
+wrong contains name if {
+	some name, _ in input.facts.actions
+	not expected[name]
+}
+
+# METADATA
+# title: One record, two records
+# description: For sentences that count.
+plural(n, word) := word if n == 1
+
+plural(n, word) := concat("", [word, "s"]) if n != 1

@@ -1,0 +1,286 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"sallyport"
+)
+
+// What Config leaves at zero.
+const (
+	DefaultDeadline = 250 * time.Millisecond
+	DefaultMaxInput = 1 << 20 // bytes
+)
+
+// The two questions, as Rego references.
+const (
+	admitQuery   = "data.sallyport.admit.verdict"
+	releaseQuery = "data.sallyport.release.verdict"
+)
+
+const hintBroken = "Nothing was let through. Policy admin: run the bundle's tests, then repeat this decision with its recorded input."
+
+// Config says which rules and data an Engine decides by.
+type Config struct {
+	// Bundle holds the rules (every *.rego; *_test.rego only for [Test]) and
+	// their data: data.json in a folder a/b is data.a.b, as in an OPA bundle.
+	Bundle fs.FS
+	// Overlay adds data roots that change while the gateway runs: "catalog"
+	// and "site". A root that the bundle or its rules define is an error.
+	Overlay map[string]any
+	// Deadline bounds one evaluation; 0 is DefaultDeadline.
+	Deadline time.Duration
+	// MaxInput bounds the JSON of one input, in bytes; 0 is DefaultMaxInput.
+	MaxInput int
+}
+
+// Engine answers both doors. It is safe for concurrent use.
+//
+// Rules are evaluated unoptimized, over a store of parsed values, with errors
+// of built-in functions being errors: by default Rego turns such an error into
+// "undefined", and a rule guarded by `not` would then allow.
+type Engine struct {
+	bundle   *bundle
+	deadline time.Duration
+	maxInput int
+	changing sync.Mutex // one SetOverlay at a time
+	now      atomic.Pointer[state]
+}
+
+// state is all that an evaluation reads. It is never changed, only replaced.
+type state struct {
+	admit, release rego.PreparedEvalQuery
+	policy, data   sallyport.Digest
+}
+
+// New compiles cfg.Bundle. Errors are [sallyport.Invalid] and name file and line.
+func New(ctx context.Context, cfg Config) (*Engine, error) {
+	if cfg.Deadline < 0 || cfg.MaxInput < 0 {
+		return nil, sallyport.Errorf("load policy", sallyport.Invalid, "Leave them out for the defaults.",
+			"deadline %v and largest input %d must not be negative", cfg.Deadline, cfg.MaxInput)
+	}
+	b, err := load(cfg.Bundle, false)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.compile(ctx, b.rules); err != nil {
+		return nil, err
+	}
+	for _, q := range []string{admitQuery, releaseQuery} {
+		if len(b.compiler.GetRulesExact(ast.MustParseRef(q))) == 0 {
+			return nil, sallyport.Errorf("load policy", sallyport.Invalid,
+				"Both doors need a rule named verdict: packages sallyport.admit and sallyport.release.",
+				"the bundle has no rule %s", q)
+		}
+	}
+	e := &Engine{bundle: b, deadline: cfg.Deadline, maxInput: cfg.MaxInput}
+	if e.deadline == 0 {
+		e.deadline = DefaultDeadline
+	}
+	if e.maxInput == 0 {
+		e.maxInput = DefaultMaxInput
+	}
+	if err := e.SetOverlay(ctx, cfg.Overlay); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// SetOverlay replaces the data that the bundle does not own, as one step:
+// evaluations in flight finish on the old data. On error the old data stay.
+// The engine keeps no reference to overlay.
+func (e *Engine) SetOverlay(ctx context.Context, overlay map[string]any) error {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	data, err := e.bundle.withOverlay(overlay)
+	if err != nil {
+		return err
+	}
+	digest, err := digestData(data)
+	if err != nil {
+		return err
+	}
+	next := &state{policy: e.bundle.digest, data: digest}
+	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
+	for q, into := range map[string]*rego.PreparedEvalQuery{admitQuery: &next.admit, releaseQuery: &next.release} {
+		*into, err = rego.New(rego.Query(q), rego.Compiler(e.bundle.compiler), rego.Store(store),
+			rego.Capabilities(capabilities()), rego.StrictBuiltinErrors(true)).PrepareForEval(ctx)
+		if err != nil {
+			return sallyport.E("load policy data", sallyport.Invalid, describe(err), "The former data stay in force.")
+		}
+	}
+	e.now.Store(next)
+	return nil
+}
+
+// Digests identify the rules and the data now in force. policy is over path
+// and content of every .rego file; data is over the canonical JSON of all
+// data, bundle and overlay (keys sorted, no white space, numbers as written).
+func (e *Engine) Digests() (policy, data sallyport.Digest) {
+	s := e.now.Load()
+	return s.policy, s.data
+}
+
+// Admit asks door 1. A denial is a Verdict without Allow and a nil error. If
+// no verdict could be had (an error, an undefined or ill-formed verdict, a
+// timeout) the Verdict is a denial too and the error, a [sallyport.Denied],
+// says why.
+func (e *Engine) Admit(ctx context.Context, in Admission) (Verdict, error) {
+	s := e.now.Load()
+	return e.ask(ctx, s, s.admit, "ask policy for admission", admitFields, in.check(), in.normal(), func(v Verdict) error {
+		return tightens(in.Request, v)
+	}, in.Time)
+}
+
+// Release asks door 2; errors as Admit. Its Verdict has no destination,
+// obligations or limits: those of the admission stand.
+func (e *Engine) Release(ctx context.Context, in Releasing) (Verdict, error) {
+	s := e.now.Load()
+	return e.ask(ctx, s, s.release, "ask policy for release", releaseFields, in.check(), in.normal(), nil, in.Time)
+}
+
+// ask evaluates one prepared query. Every way out of it that is not a
+// well-formed verdict is a denial with an error: the deferred function is the
+// only place that returns one, also after a panic in a rule or built-in.
+func (e *Engine) ask(ctx context.Context, s *state, q rego.PreparedEvalQuery, op string, known fields,
+	bad error, in any, also func(Verdict) error, at time.Time) (v Verdict, err error) {
+	why := "policy could not be evaluated, so the answer is no; tell the policy admin"
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("evaluation panicked: %v", r)
+		}
+		if err != nil {
+			err = sallyport.E(op, sallyport.Denied, err, hintBroken)
+			v = Verdict{Reasons: []string{why}, Rules: []string{}}
+		}
+		v.Policy, v.Data = s.policy, s.data
+	}()
+	if bad != nil {
+		why = "the question to policy was incomplete, so the answer is no; tell the policy admin"
+		return v, bad
+	}
+	value, err := parseInput(in, e.maxInput)
+	if err != nil {
+		why = "the question to policy could not be put, so the answer is no; tell the policy admin"
+		return v, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.deadline)
+	defer cancel()
+	rs, err := q.Eval(ctx, rego.EvalParsedInput(value),
+		rego.EvalTime(at)) // no built-in may read the clock; if one did, it would see the input's
+	if err != nil {
+		// A built-in that notices the deadline first reports a cancelation of
+		// its own, which context.DeadlineExceeded is not.
+		if topdown.IsCancel(err) || ctx.Err() != nil {
+			why = "policy did not answer in time, so the answer is no; try again or tell the policy admin"
+			err = fmt.Errorf("no answer within %v: %w", e.deadline, errors.Join(err, ctx.Err()))
+		}
+		return v, err
+	}
+	why = "policy gave no proper verdict, so the answer is no; tell the policy admin"
+	if len(rs) != 1 || len(rs[0].Expressions) != 1 {
+		return v, errors.New("the verdict is undefined")
+	}
+	v, err = decodeVerdict(rs[0].Expressions[0].Value, known)
+	if err == nil && v.Allow && also != nil {
+		err = also(v)
+	}
+	return v, err
+}
+
+// tightens checks what no bundle may get wrong: a request bounds the verdict.
+func tightens(r Request, v Verdict) error {
+	switch {
+	case r.Where == sallyport.Local && v.Destination != sallyport.Local:
+		return errors.New("the request is for the local side, the verdict for the outside")
+	case r.MaxPrice > 0 && v.Limits.Price > r.MaxPrice:
+		return fmt.Errorf("the verdict's price %v is above the request's %v", v.Limits.Price, r.MaxPrice)
+	case v.Limits.Copies < r.Copies:
+		return fmt.Errorf("the verdict asks for %d copies, the request for %d", v.Limits.Copies, r.Copies)
+	}
+	return nil
+}
+
+// capabilities are OPA's own without what reads the network, the clock, a
+// random source or the process: a decision must be repeatable from its record.
+func capabilities() *ast.Capabilities {
+	c := ast.CapabilitiesForThisVersion()
+	c.Builtins = slices.DeleteFunc(c.Builtins, func(b *ast.Builtin) bool { return impure(b) })
+	c.AllowNet = []string{} // none, also for $ref in schemas; nil would be any
+	return c
+}
+
+// impure names what OPA marks as nondeterministic, and beside it: certificate
+// checks against today's date, and trace, which only writes notes.
+func impure(b *ast.Builtin) bool {
+	switch b.Name {
+	case "http.send", "opa.runtime", "net.lookup_ip_addr", "rand.intn", "uuid.rfc4122", "time.now_ns", "trace",
+		"io.jwt.decode_verify", "crypto.x509.parse_and_verify_certificates",
+		"crypto.x509.parse_and_verify_certificates_with_options":
+		return true
+	}
+	return b.Nondeterministic
+}
+
+// normal returns the input as it is given to the rules: lists are never null.
+func (a Admission) normal() any {
+	a.fill()
+	return a
+}
+
+func (a *Admission) fill() {
+	list(&a.Subject.Roles)
+	list(&a.Subject.Projects)
+	list(&a.History)
+	a.History = slices.Clone(a.History)
+	for i := range a.History {
+		list(&a.History[i].Risk.Quasi)
+	}
+	a.Time = a.Time.UTC()
+}
+
+func (r Releasing) normal() any {
+	r.fill()
+	list(&r.Admitted.Regions)
+	list(&r.Facts.Risk.Quasi)
+	list(&r.Facts.Columns)
+	list(&r.Facts.Cleared)
+	r.Facts.Residual = maps.Clone(r.Facts.Residual)
+	if r.Facts.Residual == nil {
+		r.Facts.Residual = map[string]int64{}
+	}
+	if r.Facts.Actions == nil {
+		r.Facts.Actions = map[string]string{}
+	}
+	return r
+}
+
+func list[T any](s *[]T) {
+	if *s == nil {
+		*s = []T{}
+	}
+}
+
+// check reports what would make an input unrepeatable or misread.
+func (a Admission) check() error {
+	if a.Version != InputVersion {
+		return fmt.Errorf("input version %d: this gateway speaks %d", a.Version, InputVersion)
+	}
+	if a.Time.IsZero() {
+		return errors.New("the input has no time: rules that compare times would see the year 1")
+	}
+	return nil
+}

@@ -1,0 +1,203 @@
+package policy_test
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"sallyport"
+	"sallyport/policies"
+	"sallyport/policy"
+)
+
+var update = flag.Bool("update", false, "write the golden verdicts anew")
+
+func columns() []sallyport.Column {
+	mask := func(verb string, args map[string]any) *sallyport.Mask { return &sallyport.Mask{Verb: verb, Args: args} }
+	return []sallyport.Column{
+		{Name: "patient", Role: sallyport.Direct, Mask: mask("pseudonym", nil)},
+		{Name: "name", Role: sallyport.Direct},
+		{Name: "age", Role: sallyport.Quasi, Type: "integer", Mask: mask("generalize", map[string]any{"width": 10})},
+		{Name: "town", Role: sallyport.Quasi},
+		{Name: "diagnosis", Role: sallyport.Sensitive},
+		{Name: "ward", Role: sallyport.Insensitive},
+	}
+}
+
+func overlay() map[string]any {
+	sets := map[string]sallyport.Dataset{}
+	for id, class := range map[string]sallyport.Sensitivity{"cohort": sallyport.Confidential,
+		"genomes": sallyport.Restricted, "staff": sallyport.InternalUse, "census": sallyport.Public} {
+		sets[id] = sallyport.Dataset{ID: id, Owner: "steward", Location: sallyport.Ref{Store: "lab", Key: id + ".csv"}, Format: "csv",
+			Sensitivity: class, Residency: []string{"fr", "de"}, Purposes: []string{"research", "teaching"}, Subject: "patient", Columns: columns()}
+	}
+	return map[string]any{
+		"catalog": map[string]any{"datasets": sets},
+		"site": map[string]any{
+			"people":   map[string]any{"ada": map[string]any{"roles": []string{"researcher"}, "projects": []string{"lungs"}}},
+			"projects": map[string]any{"lungs": map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "budget": 20_000_000}},
+		},
+	}
+}
+
+func releasing() policy.Releasing {
+	a := admission()
+	a.Request.Where = sallyport.Outside
+	return policy.Releasing{
+		Admission:   a,
+		Destination: sallyport.Outside,
+		Admitted:    policy.Limits{KeyTTL: 1800, Price: 1, Budget: 1, Copies: 2, Regions: []string{"de"}, MinClass: 10},
+		Facts: policy.Facts{
+			Risk: sallyport.Risk{Records: 4000, Classes: 20, SmallestClass: 12, Highest: 1. / 12, Average: .005,
+				Exact: true, Quasi: []string{"age"}},
+			Source:   sallyport.DigestOf([]byte("source")),
+			Plan:     sallyport.DigestOf([]byte("plan")),
+			Columns:  []string{"patient", "age", "diagnosis", "ward"},
+			Residual: map[string]int64{"email": 0},
+			Cleared:  []string{"diagnosis", "ward"},
+			Actions:  map[string]string{"patient": "pseudonym", "age": "generalize", "diagnosis": "keep", "ward": "keep"},
+		},
+	}
+}
+
+// TestGolden: the whole verdict, as a client sees it, for a handful of cases.
+// The digests are left out: they change with every comment in the bundle.
+func TestGolden(t *testing.T) {
+	e := engine(t, policy.Config{Bundle: policies.FS, Overlay: overlay()})
+	admit := func(change func(*policy.Admission)) func() (policy.Verdict, error) {
+		return func() (policy.Verdict, error) {
+			a := admission()
+			change(&a)
+			return e.Admit(t.Context(), a)
+		}
+	}
+	release := func(change func(*policy.Releasing)) func() (policy.Verdict, error) {
+		return func() (policy.Verdict, error) {
+			r := releasing()
+			change(&r)
+			return e.Release(t.Context(), r)
+		}
+	}
+	cases := map[string]func() (policy.Verdict, error){
+		"admit_outside":            admit(func(a *policy.Admission) { a.Request.Where = sallyport.Outside }),
+		"admit_local":              admit(func(a *policy.Admission) {}),
+		"admit_tightened":          admit(func(a *policy.Admission) { a.Request = policy.Request{Where: "outside", MaxPrice: 7, Copies: 3} }),
+		"admit_public":             admit(func(a *policy.Admission) { a.Dataset = "census" }),
+		"deny_restricted_outside":  admit(func(a *policy.Admission) { a.Dataset, a.Request.Where = "genomes", sallyport.Outside }),
+		"deny_stranger_on_purpose": admit(func(a *policy.Admission) { a.Subject = policy.Subject{ID: "eve"}; a.Purpose = "marketing" }),
+		"deny_unknown_dataset":     admit(func(a *policy.Admission) { a.Dataset = "ghost" }),
+		"release_safe":             release(func(r *policy.Releasing) {}),
+		"deny_small_class":         release(func(r *policy.Releasing) { r.Facts.Risk.SmallestClass, r.Facts.Risk.Unique = 3, 0 }),
+		"deny_residual":            release(func(r *policy.Releasing) { r.Facts.Residual = map[string]int64{"email": 2, "phone": 1} }),
+		"deny_nothing_measured":    release(func(r *policy.Releasing) { r.Facts = policy.Facts{} }),
+	}
+	for name, decide := range cases {
+		t.Run(name, func(t *testing.T) {
+			v, err := decide()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.Allow == strings.HasPrefix(name, "deny") {
+				t.Errorf("allow is %v: %v", v.Allow, v.Reasons)
+			}
+			v.Policy, v.Data = "", ""
+			got, err := json.MarshalIndent(v, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join("testdata", name+".json")
+			if *update {
+				if err := os.WriteFile(file, append(got, '\n'), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(want), string(got)+"\n"); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// TestNullListsAreEmpty: a nil slice is an empty list, not null, to the rules.
+func TestNullListsAreEmpty(t *testing.T) {
+	fsys := bundle(map[string]string{"release.rego": `package sallyport.release
+lists := [input.subject.roles, input.subject.projects, input.history, input.admitted.regions, input.facts.risk.quasi,
+	input.facts.columns, input.facts.cleared, input.facts.residual, input.facts.actions]
+verdict := {"allow": false, "reasons": [sprintf("%d", [sum([count(l) | some l in lists])])], "rules": []}
+`})
+	e := engine(t, policy.Config{Bundle: fsys})
+	in := policy.Releasing{Admission: admission()}
+	in.Subject = policy.Subject{}
+	v, err := e.Release(t.Context(), in)
+	if err != nil || v.Reasons[0] != "0" {
+		t.Errorf("%v %v", v.Reasons, err)
+	}
+	if in.Subject.Roles != nil || in.Facts.Columns != nil {
+		t.Error("the caller's input was changed")
+	}
+}
+
+// TestSensitiveStays: whatever is asked, the default bundle gives a proper
+// verdict that only ever narrows what the table and the request say.
+func TestSensitiveStays(t *testing.T) {
+	e := engine(t, policy.Config{Bundle: policies.FS, Overlay: overlay(), Deadline: 1 << 40})
+	roles := map[string]sallyport.Role{}
+	for _, c := range columns() {
+		roles[c.Name] = c.Role
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		pick := func(label string, of ...string) string { return rapid.SampledFrom(of).Draw(rt, label) }
+		in := admission()
+		in.Subject.ID = pick("subject", "ada", "ada", "eve", "")
+		in.Subject.Roles = []string{pick("role", "researcher", "researcher", "officer", "king")}
+		in.Subject.Projects = []string{pick("project of subject", "lungs", "hearts")}
+		in.Project = pick("project", "lungs", "lungs", "hearts", "")
+		in.Purpose = pick("purpose", "research", "research", "teaching", "marketing")
+		in.Dataset = pick("dataset", "census", "staff", "cohort", "genomes", "ghost", "")
+		in.Request.Where = sallyport.Destination(pick("where", "", "local", "outside", "Outside", "moon"))
+		in.Request.MaxPrice = sallyport.Money(rapid.Int64Range(-1, 9_000_000).Draw(rt, "price"))
+		in.Request.Copies = rapid.IntRange(-1, 9).Draw(rt, "copies")
+		v, err := e.Admit(t.Context(), in)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if !v.Allow {
+			if len(v.Reasons) == 0 || len(v.Rules) == 0 || v.Destination != "" || len(v.Obligations) > 0 {
+				rt.Fatalf("a poor denial: %+v", v)
+			}
+			return
+		}
+		if in.Purpose != "research" || in.Project != "lungs" || in.Subject.Roles[0] != "researcher" || in.Request.MaxPrice < 0 || in.Request.Copies < 0 {
+			rt.Fatalf("allowed: %+v", in)
+		}
+		out := v.Destination == sallyport.Outside
+		if out && (in.Dataset == "genomes" || in.Request.Where == sallyport.Local) {
+			rt.Fatalf("%s goes out", in.Dataset)
+		}
+		if in.Request.MaxPrice > 0 && v.Limits.Price > in.Request.MaxPrice || v.Limits.Price > 5_000_000 || v.Limits.Copies < in.Request.Copies || v.Limits.Budget > 20_000_000 {
+			rt.Fatalf("limits %+v for request %+v", v.Limits, in.Request)
+		}
+		if out && !slices.Equal(v.Limits.Regions, []string{"de", "fr"}) {
+			rt.Fatalf("regions %v", v.Limits.Regions)
+		}
+		for _, o := range v.Obligations {
+			switch {
+			case roles[o.Column] == "":
+				rt.Fatalf("column %q is not in the catalog", o.Column)
+			case roles[o.Column] == sallyport.Direct && o.Verb == "", out && roles[o.Column] == sallyport.Quasi && o.Verb == "":
+				rt.Fatalf("%s column %s leaves as it is to %s", roles[o.Column], o.Column, v.Destination)
+			}
+		}
+	})
+}
