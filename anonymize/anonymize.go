@@ -30,13 +30,23 @@ type Editor interface {
 	Record(fields [][]byte) ([][]byte, error)
 }
 
+// Forker is an Editor whose work can be shared out among goroutines. Fork, to
+// be called after Header, returns one more Editor for the same pass: its Record
+// may run while those of the others do, and a Format may give each of them any
+// part of the records, as long as it writes the answers in file order. Its
+// Header must not be called.
+type Forker interface {
+	Editor
+	Fork() (Editor, error)
+}
+
 // Format reads and writes one file format.
 //
 // Sniff says whether head (the first bytes of a file, up to 4 KiB) looks like
 // this format. Rewrite streams src through edit to dst; it holds at most a few
 // records in memory. Input that is not well-formed is a sallyport.Invalid that
-// names the line and what to do, and never quotes a value. An error of edit is
-// returned as it is.
+// names the line and what to do, and never quotes a value. An error of edit
+// ends the pass; it comes back as it is, or wrapped with the place in the file.
 type Format interface {
 	Name() string
 	Sniff(head []byte) bool
@@ -58,11 +68,24 @@ type Env struct {
 // Transform is one verb of the obligation language. Bind checks the arguments
 // (an unknown, missing or ill-typed one is a sallyport.Invalid) and returns
 // what is applied to each value. Apply must be deterministic; it is called from
-// one goroutine at a time.
+// one goroutine at a time, unless the verb's [Traits] say that it may be shared.
 type Transform interface {
 	Name() string // the verb
 	Doc() string  // one line, with its arguments
 	Bind(args map[string]any, env Env) (Apply, error)
+}
+
+// Traits is what the pass must know of a verb beyond what its Apply does. A
+// Transform says so by a method `Traits() Traits`; one without it has the zero
+// Traits, the cautious reading.
+type Traits struct {
+	Drops   bool // the column does not leave
+	Keyed   bool // the value leaves as a keyed pseudonym: a direct identifier so treated is no longer counted as a quasi-identifier
+	Opaque  bool // no part of the value leaves as it was: the residual scan has nothing to look for
+	Subject bool // it needs the plan's subject column
+	// Shared says that Apply keeps no state, so that several goroutines may
+	// call it at once. Other verbs are bound once for each goroutine.
+	Shared bool
 }
 
 // Plan says what becomes of a table. Columns without an obligation do not
@@ -77,13 +100,16 @@ type Plan struct {
 
 // Report is what the pass did and measured.
 type Report struct {
-	Plan     sallyport.Digest  `json:"plan"`   // of the plan's canonical JSON
-	Source   sallyport.Digest  `json:"source"` // of the bytes read
-	Output   sallyport.Digest  `json:"output"` // of the bytes written, before sealing
-	BytesIn  int64             `json:"bytes_in"`
-	BytesOut int64             `json:"bytes_out"`
-	Before   sallyport.Risk    `json:"before"` // over the raw quasi-identifiers
-	After    sallyport.Risk    `json:"after"`  // over what leaves
+	Plan     sallyport.Digest `json:"plan"`   // of the plan's canonical JSON
+	Source   sallyport.Digest `json:"source"` // of the bytes read
+	Output   sallyport.Digest `json:"output"` // of the bytes written, before sealing
+	BytesIn  int64            `json:"bytes_in"`
+	BytesOut int64            `json:"bytes_out"`
+	// Before is over the raw values of all quasi-identifiers of the file,
+	// leaving or not. After is over the values that leave: those of quasi-
+	// identifiers, and of direct identifiers that are no keyed pseudonyms.
+	Before   sallyport.Risk    `json:"before"`
+	After    sallyport.Risk    `json:"after"`
 	Columns  []string          `json:"columns"`
 	Dropped  []string          `json:"dropped"`  // columns that did not leave
 	Actions  map[string]string `json:"actions"`  // column that left → verb, "keep" for unchanged

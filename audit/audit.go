@@ -1,6 +1,13 @@
 // Package audit is the log that convicts: append-only, hash-chained, a Merkle
 // tree over all records, its head signed. A record is durable before the act
 // it speaks of.
+//
+// Each record has a content, the entry as JSON beside a random salt, and a
+// leaf, which holds only number, time, step, the hash of the leaf before and a
+// salted commitment to the content. Chain and tree (RFC 6962) are built over
+// leaves, so that a content can be erased one day and all proofs still hold.
+// The head is a C2SP checkpoint. [Log] writes and reads; [Verify] recomputes
+// everything from a file, and needs only the public key.
 package audit
 
 import (
@@ -46,7 +53,7 @@ type Entry struct {
 type Record struct {
 	Seq   uint64           `json:"seq"` // 0-based, without gaps
 	Entry Entry            `json:"entry"`
-	Leaf  sallyport.Digest `json:"leaf"` // RFC 6962 leaf hash of the record's commitment
+	Leaf  sallyport.Digest `json:"leaf"` // RFC 6962 hash of the record's leaf
 }
 
 // Receipt is what an appender gets: proof that the record is in the log.

@@ -47,7 +47,7 @@ func (p *passage) admit(ctx context.Context, req Request, o *outcome) (admitted,
 	if err := tightens(req, v); err != nil {
 		return admitted{}, err
 	}
-	o.Say = fmt.Sprintf("%s may be used for %s: %s, %d of %d columns leave, %s",
+	o.Say = fmt.Sprintf("%s may be used for %s: %s, %d of %d columns leave, by %s",
 		req.Dataset, req.Purpose, v.Destination, leaving(v), len(ds.Columns), rulesOf(v))
 	p.job.Side = v.Destination
 	return admitted{Admission: in, Dataset: ds, Admit: v}, nil
@@ -105,7 +105,7 @@ func (p *passage) release(ctx context.Context, h held, o *outcome) (released, er
 		return released{}, err
 	}
 	risk := h.Report.After
-	o.Say = fmt.Sprintf("k=%d over %d classes, %s unique: may go %s, %s", risk.SmallestClass, risk.Classes, percent(risk.Unique), h.Admit.Destination, rulesOf(v))
+	o.Say = fmt.Sprintf("k=%d over %d classes, %s unique: may go %s, by %s", risk.SmallestClass, risk.Classes, percent(risk.Unique), h.Admit.Destination, rulesOf(v))
 	return released{held: h, Release: v}, nil
 }
 
@@ -159,10 +159,7 @@ func cleared(actions map[string]string) []string {
 }
 
 func rulesOf(v policy.Verdict) string {
-	if len(v.Rules) == 0 {
-		return "no rule labels"
-	}
-	return "by " + strings.Join(v.Rules, ", ")
+	return fmt.Sprintf("%d rules", len(v.Rules))
 }
 
 func percent(share float64) string {

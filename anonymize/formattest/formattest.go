@@ -1,0 +1,340 @@
+// Package formattest is the conformance suite of [anonymize.Format]. A
+// format's own test calls [Run] with samples and nothing more.
+package formattest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"sallyport"
+	"sallyport/anonymize"
+)
+
+// Sample is a well-formed file and what it holds.
+type Sample struct {
+	Name    string
+	Data    []byte
+	Columns []string
+	Records [][]string
+}
+
+// Bad is a file that the format must refuse.
+type Bad struct {
+	Name   string
+	Data   []byte
+	Says   string // what the error must say, for example "line 3"
+	Secret string // a value in Data that neither error nor hint may quote; "" for none
+}
+
+// Samples are what the suite runs on. Each Good sample has at least two
+// columns and two records.
+type Samples struct {
+	Good []Sample
+	Bad  []Bad
+	// Foreign are files that Sniff must not take for its own.
+	Foreign [][]byte
+	// Large returns a well-formed file of about size bytes, made as it is read.
+	Large func(size int64) anonymize.Source
+}
+
+// Run runs the suite on the formats that make returns.
+func Run(t *testing.T, make func() anonymize.Format, samples Samples) {
+	if len(samples.Good) == 0 || len(samples.Bad) == 0 || samples.Large == nil {
+		t.Fatal("formattest: samples are needed: good, bad and large")
+	}
+	t.Run("name", func(t *testing.T) {
+		name := make().Name()
+		if name == "" || name != strings.ToLower(name) || strings.ContainsAny(name, " \t/") {
+			t.Errorf("Name() = %q: want one lower-case word", name)
+		}
+	})
+	for _, s := range samples.Good {
+		t.Run("good/"+s.Name, func(t *testing.T) { good(t, make, s) })
+	}
+	for _, b := range samples.Bad {
+		t.Run("bad/"+b.Name, func(t *testing.T) { bad(t, make(), b) })
+	}
+	t.Run("sniff", func(t *testing.T) {
+		for i, head := range samples.Foreign {
+			if make().Sniff(head) {
+				t.Errorf("Sniff takes foreign file %d for its own", i)
+			}
+		}
+		if make().Sniff(nil) {
+			t.Error("Sniff recognizes an empty file")
+		}
+	})
+	t.Run("fork", func(t *testing.T) { fork(t, make(), samples) })
+	t.Run("cancel", func(t *testing.T) { cancel(t, make(), samples) })
+	t.Run("memory", func(t *testing.T) { memory(t, make(), samples) })
+}
+
+func good(t *testing.T, make func() anonymize.Format, s Sample) {
+	f := make()
+	if !f.Sniff(s.Data[:min(len(s.Data), 4096)]) {
+		t.Error("Sniff does not recognize it")
+	}
+	want := &Recorder{Columns: s.Columns, Records: s.Records}
+
+	var copied bytes.Buffer
+	got := &Recorder{}
+	if err := f.Rewrite(t.Context(), &copied, bytes.NewReader(s.Data), got); err != nil {
+		t.Fatalf("Rewrite: %v", err)
+	}
+	got.compare(t, want, "in file order")
+
+	again := &Recorder{}
+	if err := f.Rewrite(t.Context(), io.Discard, bytes.NewReader(copied.Bytes()), again); err != nil {
+		t.Fatalf("Rewrite of its own output: %v", err)
+	}
+	again.compare(t, want, "after writing and reading back")
+
+	// The same file in single bytes, and with the end told along with data.
+	for name, r := range map[string]io.Reader{
+		"one byte at a time": iotest.OneByteReader(bytes.NewReader(s.Data)),
+		"data with EOF":      iotest.DataErrReader(bytes.NewReader(s.Data)),
+	} {
+		var out bytes.Buffer
+		got := &Recorder{}
+		if err := make().Rewrite(t.Context(), &out, source{r, bytes.NewReader(s.Data)}, got); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got.compare(t, want, name)
+		if !bytes.Equal(out.Bytes(), copied.Bytes()) {
+			t.Errorf("%s: other output", name)
+		}
+	}
+
+	// One column less: it is absent from what is written.
+	for drop := range s.Columns {
+		var out bytes.Buffer
+		if err := f.Rewrite(t.Context(), &out, bytes.NewReader(s.Data), &Recorder{Drop: s.Columns[drop]}); err != nil {
+			t.Fatalf("without a column: %v", err)
+		}
+		less := &Recorder{}
+		if err := f.Rewrite(t.Context(), io.Discard, bytes.NewReader(out.Bytes()), less); err != nil {
+			t.Fatalf("reading back without a column: %v", err)
+		}
+		less.compare(t, want.without(drop), "without column "+s.Columns[drop])
+	}
+
+	// Errors of the editor, of the source and of the sink come through.
+	mark := errors.New("mark")
+	if err := f.Rewrite(t.Context(), io.Discard, bytes.NewReader(s.Data), &Recorder{HeaderErr: mark}); !errors.Is(err, mark) {
+		t.Errorf("error of Header: got %v", err)
+	}
+	if err := f.Rewrite(t.Context(), io.Discard, bytes.NewReader(s.Data), &Recorder{RecordErr: mark, After: 1}); !errors.Is(err, mark) {
+		t.Errorf("error of Record: got %v", err)
+	}
+	failing := source{io.MultiReader(bytes.NewReader(s.Data[:len(s.Data)/2]), iotest.ErrReader(mark)), failingAt{mark}}
+	if err := f.Rewrite(t.Context(), io.Discard, failing, &Recorder{}); !errors.Is(err, mark) {
+		t.Errorf("error of the source: got %v", err)
+	}
+	if err := f.Rewrite(t.Context(), failingWriter{mark}, bytes.NewReader(s.Data), &Recorder{}); !errors.Is(err, mark) {
+		t.Errorf("error of the sink: got %v", err)
+	}
+}
+
+func bad(t *testing.T, f anonymize.Format, b Bad) {
+	err := f.Rewrite(t.Context(), io.Discard, bytes.NewReader(b.Data), &Recorder{})
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	if k := sallyport.KindOf(err); k != sallyport.Invalid {
+		t.Errorf("kind %q, want %q", k, sallyport.Invalid)
+	}
+	if !strings.Contains(err.Error(), b.Says) {
+		t.Errorf("%q does not say %q", err, b.Says)
+	}
+	if sallyport.HintOf(err) == "" {
+		t.Errorf("%q has no hint", err)
+	}
+	if b.Secret != "" && strings.Contains(err.Error()+sallyport.HintOf(err), b.Secret) {
+		t.Errorf("%q quotes a value", err)
+	}
+}
+
+func cancel(t *testing.T, f anonymize.Format, samples Samples) {
+	const size = 16 << 20
+	ctx, stop := context.WithCancel(t.Context())
+	edit := &counter{each: func(n int64) {
+		if n == 10 {
+			stop()
+		}
+	}}
+	if err := f.Rewrite(ctx, io.Discard, samples.Large(size), edit); err == nil {
+		t.Error("Rewrite went on to the end after its context was canceled")
+	} else if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want an error that is context.Canceled", err)
+	}
+	all := &counter{}
+	if err := f.Rewrite(t.Context(), io.Discard, samples.Large(size), all); err != nil {
+		t.Fatal(err)
+	}
+	if edit.n > all.n/2 {
+		t.Errorf("stopped after %d of %d records", edit.n, all.n)
+	}
+}
+
+// fork sees to it that sharing out the records changes nothing.
+func fork(t *testing.T, f anonymize.Format, samples Samples) {
+	const size = 4 << 20
+	var alone, shared bytes.Buffer
+	one := &counter{}
+	if err := f.Rewrite(t.Context(), &alone, samples.Large(size), one); err != nil {
+		t.Fatal(err)
+	}
+	all := &forker{}
+	if err := f.Rewrite(t.Context(), &shared, samples.Large(size), all); err != nil {
+		t.Fatal(err)
+	}
+	n := all.n
+	for _, f := range all.forks {
+		n += f.n
+	}
+	if n != one.n {
+		t.Errorf("%d records shared out, %d alone", n, one.n)
+	}
+	if !bytes.Equal(alone.Bytes(), shared.Bytes()) {
+		t.Error("other output when the records are shared out")
+	}
+}
+
+// forker is a counter that can be forked. Each fork counts by itself, without
+// a lock, as its Record is for one goroutine at a time.
+type forker struct {
+	counter
+	forks []*counter
+}
+
+func (f *forker) Fork() (anonymize.Editor, error) {
+	c := &counter{}
+	f.forks = append(f.forks, c)
+	return c, nil
+}
+
+// memory sees to it that the heap does not grow with the file.
+func memory(t *testing.T, f anonymize.Format, samples Samples) {
+	const size, bound = 64 << 20, 16 << 20
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	before, most := m.HeapAlloc, uint64(0)
+	edit := &counter{each: func(n int64) {
+		if n%20000 == 0 {
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapAlloc)
+		}
+	}}
+	if err := f.Rewrite(t.Context(), io.Discard, samples.Large(size), edit); err != nil {
+		t.Fatal(err)
+	}
+	if most > before+bound {
+		t.Errorf("heap grew by %d bytes while %d were rewritten; bound %d", most-before, size, bound)
+	}
+}
+
+// counter lets everything pass and counts.
+type counter struct {
+	n    int64
+	each func(n int64)
+}
+
+func (c *counter) Header(columns []string) ([]string, error) { return columns, nil }
+func (c *counter) Record(fields [][]byte) ([][]byte, error) {
+	if c.n++; c.each != nil {
+		c.each(c.n)
+	}
+	return fields, nil
+}
+
+// Recorder is an Editor that notes what it is given and lets it pass.
+type Recorder struct {
+	Columns []string
+	Records [][]string
+
+	Drop      string // a column that does not leave
+	HeaderErr error
+	RecordErr error // of the record after After others
+	After     int
+
+	kept []int
+}
+
+func (r *Recorder) Header(columns []string) ([]string, error) {
+	if r.HeaderErr != nil {
+		return nil, r.HeaderErr
+	}
+	if r.Columns != nil {
+		return nil, errors.New("formattest: a second header")
+	}
+	r.Columns = slices.Clone(columns)
+	var leaving []string
+	for i, name := range columns {
+		if name != r.Drop || r.Drop == "" {
+			leaving = append(leaving, name)
+			r.kept = append(r.kept, i)
+		}
+	}
+	return leaving, nil
+}
+
+func (r *Recorder) Record(fields [][]byte) ([][]byte, error) {
+	if r.RecordErr != nil && len(r.Records) == r.After {
+		return nil, r.RecordErr
+	}
+	if len(fields) != len(r.Columns) {
+		return nil, fmt.Errorf("formattest: %d fields for %d columns", len(fields), len(r.Columns))
+	}
+	record := make([]string, len(fields))
+	for i, f := range fields {
+		record[i] = string(f)
+	}
+	r.Records = append(r.Records, record)
+	leaving := make([][]byte, len(r.kept))
+	for i, k := range r.kept {
+		leaving[i] = fields[k]
+	}
+	return leaving, nil
+}
+
+func (r *Recorder) without(drop int) *Recorder {
+	cut := func(s []string) []string { return slices.Delete(slices.Clone(s), drop, drop+1) }
+	less := &Recorder{Columns: cut(r.Columns)}
+	for _, record := range r.Records {
+		less.Records = append(less.Records, cut(record))
+	}
+	return less
+}
+
+func (r *Recorder) compare(t *testing.T, want *Recorder, when string) {
+	t.Helper()
+	if !slices.Equal(r.Columns, want.Columns) {
+		t.Errorf("%s: columns %q, want %q", when, r.Columns, want.Columns)
+	}
+	if !slices.EqualFunc(r.Records, want.Records, slices.Equal[[]string]) {
+		t.Errorf("%s: records %q, want %q", when, r.Records, want.Records)
+	}
+}
+
+// source reads from one and reads at the other.
+type source struct {
+	io.Reader
+	io.ReaderAt
+}
+
+type failingAt struct{ err error }
+
+func (f failingAt) ReadAt([]byte, int64) (int, error) { return 0, f.err }
+
+type failingWriter struct{ err error }
+
+func (f failingWriter) Write([]byte) (int, error) { return 0, f.err }

@@ -1,0 +1,331 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"sallyport"
+	"sallyport/audit"
+	"sallyport/gateway/control"
+	"sallyport/policy"
+)
+
+type auditCmd struct {
+	Ls         auditLsCmd         `cmd:"" help:"List records."`
+	Show       auditShowCmd       `cmd:"" help:"Show one record in full."`
+	Verify     auditVerifyCmd     `cmd:"" help:"Recompute everything and say whether the log is whole."`
+	Checkpoint auditCheckpointCmd `cmd:"" help:"Print the signed checkpoint: keep it elsewhere, and no rollback goes unseen."`
+}
+
+// logFile is where commands read the log: a file that was named, the live
+// gateway's (a consistent copy of it), or the file of one that does not run.
+type logFile struct {
+	path   string
+	remove bool
+}
+
+func (l logFile) Close() {
+	if l.remove {
+		os.Remove(l.path)
+	}
+}
+
+func (a *app) logFile(db string) (logFile, error) {
+	if db != "" {
+		if _, err := os.Stat(db); err != nil {
+			return logFile{}, sallyport.E("audit", sallyport.NotFound, err, "Name the log's file with --db.")
+		}
+		return logFile{path: db}, nil
+	}
+	cfg, err := loadConfig(a.config)
+	if err != nil {
+		return logFile{}, err
+	}
+	c, err := control.Dial(a.ctx, cfg.path(cfg.Socket))
+	if err != nil {
+		path := cfg.path(cfg.Audit)
+		if _, err := os.Stat(path); err != nil {
+			return logFile{}, sallyport.Errorf("audit", sallyport.NotFound, "It is made when the gateway first runs.", "no log in %s yet", path)
+		}
+		return logFile{path: path}, nil
+	}
+	return a.copyLog(a.ctx, c)
+}
+
+func (a *app) copyLog(ctx context.Context, c *control.Client) (logFile, error) {
+	r, err := c.Snapshot(ctx)
+	if err != nil {
+		return logFile{}, err
+	}
+	defer r.Close()
+	f, err := os.CreateTemp("", "sallyport-audit-*.db")
+	if err != nil {
+		return logFile{}, sallyport.E("audit", sallyport.Unavailable, err, "Set TMPDIR to a folder with room.")
+	}
+	_, err = io.Copy(f, r)
+	if err := errors.Join(err, f.Close()); err != nil {
+		os.Remove(f.Name())
+		return logFile{}, sallyport.E("audit", sallyport.Unavailable, err, "The gateway may have stopped; try again.")
+	}
+	return logFile{f.Name(), true}, nil
+}
+
+type auditLsCmd struct {
+	DB       string    `name:"db" placeholder:"FILE" help:"Read this copy of a log."`
+	Job      string    `help:"Only records of this job."`
+	Dataset  string    `help:"Only records about this dataset."`
+	Subject  string    `help:"Only records of this person."`
+	Step     string    `help:"Only this step: admit, hold, release, …"`
+	Decision string    `help:"Only allow, deny or error."`
+	Since    time.Time `format:"2006-01-02T15:04:05Z07:00" placeholder:"TIME" help:"Only from then on (RFC 3339)."`
+	Limit    int       `short:"n" default:"0" help:"At most so many, the newest; 0 is all."`
+}
+
+func (auditLsCmd) Help() string {
+	return `  sallyport audit ls --decision deny
+  sallyport audit ls --job patients-4f1d --json
+  sallyport audit ls --db copy-of-audit.db`
+}
+
+func (c auditLsCmd) Run(a *app) error {
+	f, err := a.logFile(c.DB)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	l, err := audit.OpenReadOnly(f.path)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	var recs []audit.Record
+	for r, err := range l.Records(a.ctx, audit.Filter{Job: sallyport.JobID(c.Job), Dataset: c.Dataset, Subject: c.Subject,
+		Step: c.Step, Decision: c.Decision, Since: c.Since, Limit: c.Limit, Newest: c.Limit > 0}) {
+		if err != nil {
+			return err
+		}
+		recs = append(recs, r)
+	}
+	if a.json {
+		if recs == nil {
+			recs = []audit.Record{}
+		}
+		return a.printJSON(recs)
+	}
+	auditTable(a.out, recs)
+	return nil
+}
+
+func auditTable(w io.Writer, recs []audit.Record) {
+	var rows [][]string
+	for _, r := range recs {
+		e := r.Entry
+		rows = append(rows, []string{strconv.FormatUint(r.Seq, 10), clock(e.Time), string(e.Job), e.Step, string(e.Phase), e.Decision,
+			e.Subject, e.Dataset, e.Node, clip(strings.Join(e.Reasons, "; "), 60)})
+	}
+	table(w, []string{"seq", "time", "job", "step", "phase", "decision", "who", "dataset", "node", "reasons"}, rows)
+}
+
+func clip(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "…"
+}
+
+type auditShowCmd struct {
+	Seq uint64 `arg:"" help:"The record's number."`
+	DB  string `name:"db" placeholder:"FILE" help:"Read this copy of a log."`
+}
+
+func (c auditShowCmd) Run(a *app) error {
+	f, err := a.logFile(c.DB)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	l, err := audit.OpenReadOnly(f.path)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	r, err := l.Get(c.Seq)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(r)
+	}
+	e := r.Entry
+	cost := ""
+	if e.Cost != 0 {
+		cost = e.Cost.String()
+	}
+	pairs(a.out, "record", fmt.Sprintf("%d  %s", r.Seq, r.Leaf), "time", clock(e.Time), "step", e.Step+" ("+string(e.Phase)+")", "job", string(e.Job),
+		"who", e.Subject, "project", e.Project, "purpose", e.Purpose, "dataset", e.Dataset, "decision", e.Decision,
+		"reasons", strings.Join(e.Reasons, "\n"), "rules", strings.Join(e.Rules, ", "), "policy", string(e.Policy), "data", string(e.Data),
+		"lease", e.Lease, "node", e.Node, "cost", cost)
+	if len(e.Detail) > 0 {
+		var v any
+		if err := json.Unmarshal(e.Detail, &v); err != nil {
+			return err
+		}
+		b, err := json.MarshalIndent(v, "", "  ")
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(a.out, "\n%s\n", b)
+	}
+	return nil
+}
+
+type auditVerifyCmd struct {
+	DB         string `name:"db" placeholder:"FILE" help:"Verify this copy of a log."`
+	Checkpoint string `placeholder:"FILE" help:"An old checkpoint that the log must still contain."`
+	Key        string `placeholder:"VKEY" help:"The log's verifier key. Without it the key in the file is used, which its owner could have replaced."`
+}
+
+func (auditVerifyCmd) Help() string {
+	return `Recomputes every record, the hash chain, the Merkle tree and the signature. Exit code 0: whole; 1: damaged; 2: cannot tell.
+
+  sallyport audit verify
+  sallyport audit verify --db copy-of-audit.db --checkpoint last-week.txt`
+}
+
+func (c auditVerifyCmd) Run(a *app) error {
+	cannotTell := func(err error) error {
+		report(a.errs, err)
+		return exitCode(2)
+	}
+	f, err := a.logFile(c.DB)
+	if err != nil {
+		return cannotTell(err)
+	}
+	defer f.Close()
+	opts := audit.VerifyOptions{VerifierKey: c.Key}
+	if c.Checkpoint != "" {
+		b, err := os.ReadFile(c.Checkpoint)
+		if err != nil {
+			return cannotTell(sallyport.E("audit", sallyport.NotFound, err, "Name a file with a checkpoint, as `sallyport audit checkpoint` prints it."))
+		}
+		opts.Checkpoint = string(b)
+	}
+	v, err := audit.Verify(f.path, opts)
+	if err != nil {
+		return cannotTell(err)
+	}
+	if a.json {
+		if err := a.printJSON(v); err != nil {
+			return err
+		}
+	} else {
+		showVerification(a.out, v)
+	}
+	if !v.Whole {
+		return exitCode(1)
+	}
+	return nil
+}
+
+func showVerification(w io.Writer, v audit.Verification) {
+	if v.Whole {
+		fmt.Fprintf(w, "whole: %d records, root %s, %s\n", v.Records, clip(v.Root, 20), v.KeySource)
+		return
+	}
+	at := ""
+	if v.FirstBad != nil {
+		at = fmt.Sprintf(" at record %d", *v.FirstBad)
+	}
+	fmt.Fprintf(w, "DAMAGED: %s%s: %s\n", v.Damage, at, v.Explain)
+}
+
+type auditCheckpointCmd struct {
+	DB string `name:"db" placeholder:"FILE" help:"Read this copy of a log."`
+}
+
+func (c auditCheckpointCmd) Run(a *app) error {
+	f, err := a.logFile(c.DB)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	l, err := audit.OpenReadOnly(f.path)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	cp, err := l.Checkpoint()
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(map[string]string{"checkpoint": cp, "key": l.VerifierKey()})
+	}
+	fmt.Fprint(a.out, cp)
+	fmt.Fprintf(a.errs, "verifier key: %s\n", l.VerifierKey())
+	return nil
+}
+
+// policyCmd is the first cut of the policy tools.
+type policyCmd struct {
+	Test policyTestCmd `cmd:"" help:"Run the bundle's own Rego tests."`
+}
+
+type policyTestCmd struct {
+	Bundle string `placeholder:"DIR" help:"Test this bundle instead of the configured one."`
+}
+
+func (c policyTestCmd) Run(a *app) error {
+	bundle, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	results, err := policy.Test(a.ctx, bundle)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if err := a.printJSON(results); err != nil {
+			return err
+		}
+	}
+	failed := 0
+	for _, r := range results {
+		if !r.Pass {
+			failed++
+			if !a.json {
+				fmt.Fprintf(a.out, "FAIL %s.%s (%s:%d) %s\n", r.Package, r.Name, r.File, r.Line, r.Fault)
+			}
+		}
+	}
+	if !a.json {
+		fmt.Fprintf(a.out, "%d passed, %d failed\n", len(results)-failed, failed)
+	}
+	if failed > 0 || len(results) == 0 {
+		return exitCode(1)
+	}
+	return nil
+}
+
+func cleanBase(p string) string { return strings.TrimSuffix(filepath.Base(p), filepath.Ext(p)) }
+
+func (c policyTestCmd) open(a *app) (fs.FS, error) {
+	if c.Bundle != "" {
+		return os.DirFS(c.Bundle), nil
+	}
+	cfg, err := loadConfig(a.config)
+	if err != nil {
+		return nil, err
+	}
+	return cfg.bundle()
+}

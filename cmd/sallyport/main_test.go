@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"sallyport/gateway"
+	"sallyport/internal/sandbox"
+)
+
+// TestMain lets the test binary stand in for the program: as itself in scripts,
+// as a sandbox child, as a node, and as a gateway that kills itself where the
+// test says.
+func TestMain(m *testing.M) {
+	if sandbox.Child() {
+		sandbox.Main()
+	}
+	if os.Getenv("SALLYPORT_TEST_RUN") == "1" {
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	if dir := os.Getenv("SALLYPORT_TEST_GATEWAY"); dir != "" {
+		os.Exit(doomedGateway(dir, os.Getenv("SALLYPORT_TEST_KILL_AT")))
+	}
+	testscript.Main(m, map[string]func(){
+		"sallyport": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
+	})
+}
+
+// doomedGateway serves until it reaches "step/point", where it dies as by
+// kill -9: no deferred call runs, nothing is flushed.
+func doomedGateway(dir, killAt string) int {
+	cfg, err := loadConfig(filepath.Join(dir, "sallyport.yaml"))
+	if err != nil {
+		return report(os.Stderr, err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	err = serve(ctx, cfg, slog.New(slog.NewTextHandler(os.Stderr, nil)), func(p *gateway.Parts) {
+		p.Point = func(step, point string) {
+			if step+"/"+point == killAt {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {} // until the signal arrives
+			}
+		}
+	}, func(*wiring) error {
+		fmt.Println("ready")
+		<-ctx.Done()
+		return nil
+	})
+	return report(os.Stderr, err)
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"flip": flipByte,
+		},
+	})
+}
+
+// flipByte FILE TEXT changes one byte inside the first occurrence of TEXT.
+func flipByte(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip FILE TEXT")
+	}
+	file := ts.MkAbs(args[0])
+	b, err := os.ReadFile(file)
+	ts.Check(err)
+	i := strings.Index(string(b), args[1])
+	if i < 0 {
+		ts.Fatalf("%s does not hold %q", args[0], args[1])
+	}
+	b[i] ^= 1
+	ts.Check(os.WriteFile(file, b, 0o600))
+}
+
+func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
