@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -67,7 +68,8 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"flip": flipByte,
+			"flip":  flipByte,
+			"await": awaitOutput,
 		},
 	})
 }
@@ -86,6 +88,24 @@ func flipByte(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	b[i] ^= 1
 	ts.Check(os.WriteFile(file, b, 0o600))
+}
+
+// awaitOutput TEXT COMMAND... repeats a command until its output holds TEXT.
+func awaitOutput(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: await TEXT COMMAND...")
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v never said %q: %v", args[1:], args[0], err)
+		}
+		time.Sleep(50 * time.Millisecond) // between two runs of a program
+	}
 }
 
 func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
