@@ -62,7 +62,7 @@ func showProfile(w io.Writer, prof anonymize.Profile) {
 	var rows [][]string
 	for _, c := range prof.Columns {
 		mask := "-"
-		if c.Mask != nil {
+		if c.Mask != nil && c.Mask.Verb != "" {
 			mask = c.Mask.Verb
 		}
 		evidence := strings.Join(c.Evidence, "; ")

@@ -41,7 +41,7 @@ func (c demoCmd) ownData(ctx context.Context, cfg *Config, cat *catalog.Catalog,
 	for i, col := range d.Columns {
 		// A quasi-identifier of few values may stay as it is, if the measured
 		// classes allow it.
-		if col.Role == sallyport.Quasi && col.Mask == nil && prof.Columns[i].Distinct <= 50 {
+		if col.Role == sallyport.Quasi && (col.Mask == nil || col.Mask.Verb == "") && prof.Columns[i].Distinct <= 50 {
 			d.Columns[i].Mask = mask("keep", nil)
 		}
 	}
@@ -54,12 +54,12 @@ func (c demoCmd) ownData(ctx context.Context, cfg *Config, cat *catalog.Catalog,
 	return d.ID, nil
 }
 
-// coarsen withholds quasi-identifiers, the most telling first, until the
+// coarsen withholds quasi-identifiers, those of most values first, until the
 // smallest class is what policy asks for. It measures; it does not guess.
 func coarsen(ctx context.Context, cfg *Config, cat *catalog.Catalog, d *sallyport.Dataset, prof anonymize.Profile, file string, v *view) error {
-	unique := map[string]float64{}
+	distinct := map[string]int64{}
 	for _, c := range prof.Columns {
-		unique[c.Name] = c.Unique
+		distinct[c.Name] = c.Distinct
 	}
 	for {
 		verdict, err := tryAdmit(ctx, cfg, *d)
@@ -77,14 +77,14 @@ func coarsen(ctx context.Context, cfg *Config, cat *catalog.Catalog, d *sallypor
 		worst := -1
 		for i, col := range d.Columns {
 			if col.Role == sallyport.Quasi && col.Mask != nil && col.Mask.Verb != "drop" && slices.Contains(risk.Quasi, col.Name) &&
-				(worst < 0 || unique[col.Name] > unique[d.Columns[worst].Name]) {
+				(worst < 0 || distinct[col.Name] > distinct[d.Columns[worst].Name]) {
 				worst = i
 			}
 		}
 		if worst < 0 {
 			return nil // nothing left to withhold; door 2 will judge
 		}
-		v.say("  withholding %s, the most telling quasi-identifier that is left", d.Columns[worst].Name)
+		v.say("  withholding %s, the quasi-identifier of most values that is left", d.Columns[worst].Name)
 		d.Columns[worst].Mask = mask("drop", nil)
 	}
 }

@@ -28,10 +28,10 @@ const userLife = 30 * 24 * time.Hour
 // broker is the embedded NATS server and the gateway's connection to it.
 //
 // Every node has an account of its own, which imports from the gateway's
-// account the few subjects that are its own. In one shared account a node
-// could aim the answer of an allowed request at any subject, since NATS does
-// not check a reply subject against permissions: at the stream of another's
-// jobs, or at an administrative subject of JetStream.
+// account the few subjects that are its own. NATS does not check against any
+// permission where a request wants its answer: in one shared account a node
+// could have the answer to an allowed question written into another's queue,
+// or over an entry of a key-value bucket (seen with nats-server 2.15.2).
 type broker struct {
 	state    *state
 	resolver *server.MemAccResolver

@@ -107,7 +107,7 @@ func TestMemberCannotReachAnother(t *testing.T) {
 		r.forbidden("publish "+subject, func() error { return r.nc.Publish(subject, []byte("+ACK")) })
 	}
 	// NATS does not check where an allowed request wants its answer. In a
-	// shared account each of these would have written there.
+	// shared account the first would have put a message into the queue.
 	report := wire.ReportSubject("op-n2", a.ID)
 	for _, reply := range []string{"job.to.op-n2.j9", report, "adv.op-n2", "$JS.API.STREAM.PURGE.JOBS", "$JS.API.STREAM.DELETE.JOBS", "ctl.op-n2",
 		wire.API + ".CONSUMER.MSG.NEXT.JOBS.op-n2"} {
@@ -222,13 +222,17 @@ func TestLinks(t *testing.T) {
 		"parcel as result": func() reply {
 			return r.send("PUT", wire.ResultPath+links.Input, strings.NewReader("x"), r.user)
 		},
-		"too large":         func() reply { return r.send("PUT", wire.ResultPath+links.Result, bytes.NewReader(make([]byte, 1001)), r.user) },
-		"too large, stream": func() reply { return r.send("PUT", wire.ResultPath+links.Result, io.LimitReader(zeros{}, 1001), r.user) },
-		"nothing":           func() reply { return r.send("GET", wire.ParcelPath, nil, r.user) },
-		"elsewhere":         func() reply { return r.send("GET", "/", nil, nil) },
-		"odd path":          func() reply { return r.send("GET", "//v1/../v1/enroll", nil, nil) },
-		"other method":      func() reply { return r.send("DELETE", wire.ParcelPath+links.Input, nil, r.user) },
-		"enroll garbage":    func() reply { return r.send("POST", wire.EnrollPath, strings.NewReader("{"), nil) },
+		"too large": func() reply {
+			return r.send("PUT", wire.ResultPath+links.Result, bytes.NewReader(make([]byte, 1001)), r.user)
+		},
+		"too large, stream": func() reply {
+			return r.send("PUT", wire.ResultPath+links.Result, io.LimitReader(zeros{}, 1001), r.user)
+		},
+		"nothing":        func() reply { return r.send("GET", wire.ParcelPath, nil, r.user) },
+		"elsewhere":      func() reply { return r.send("GET", "/", nil, nil) },
+		"odd path":       func() reply { return r.send("GET", "//v1/../v1/enroll", nil, nil) },
+		"other method":   func() reply { return r.send("DELETE", wire.ParcelPath+links.Input, nil, r.user) },
+		"enroll garbage": func() reply { return r.send("POST", wire.EnrollPath, strings.NewReader("{"), nil) },
 		"enroll unknown": func() reply {
 			return r.send("POST", wire.EnrollPath, bytes.NewReader(wire.Encode(wire.Enroll{Secret: strings.Repeat("0", 64)})), nil)
 		},
