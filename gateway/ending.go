@@ -210,34 +210,49 @@ func (p *passage) close(ctx context.Context, k kept, o *outcome) (struct{}, erro
 		return struct{}{}, err
 	}
 	n, err := p.forget(ctx, "job finished")
-	o.Say = fmt.Sprintf("keys destroyed, %d sealed objects removed from the hold", n)
+	o.Facts, o.Say = n, n.String()
 	return struct{}{}, err
 }
 
 // forget destroys every key of the job and removes its objects from the hold,
 // keys first: what a crash leaves behind cannot be opened. It is idempotent.
-func (p *passage) forget(ctx context.Context, why string) (removed int, err error) {
+func (p *passage) forget(ctx context.Context, why string) (forgotten, error) {
+	var n forgotten
 	leases, err := p.g.parts.Issuer.List(ctx)
 	if err != nil {
-		return 0, err
+		return n, err
 	}
 	for _, l := range leases {
 		if l.Destroyed == nil && (l.Release == "release/"+string(p.job.ID) || l.Release == "result/"+string(p.job.ID)) {
 			if err := p.g.parts.Issuer.Destroy(ctx, l.ID, why); err != nil {
-				return 0, err
+				return n, err
 			}
+			n.Keys++
 		}
 	}
 	for info, err := range p.g.parts.Hold.List(ctx, "jobs/"+string(p.job.ID)+"/") {
 		if err != nil {
-			return removed, err
+			return n, err
 		}
 		if err := p.g.parts.Hold.Remove(ctx, info.Ref); err != nil {
-			return removed, err
+			return n, err
 		}
-		removed++
+		n.Objects++
 	}
-	return removed, nil
+	return n, nil
+}
+
+// forgotten is how much of a job is gone.
+type forgotten struct {
+	Keys    int `json:"keys_destroyed"`
+	Objects int `json:"objects_removed"`
+}
+
+func (f forgotten) String() string {
+	if f == (forgotten{}) {
+		return "nothing to undo: no key was made, nothing was held"
+	}
+	return fmt.Sprintf("%d keys destroyed, %d sealed objects removed from the hold", f.Keys, f.Objects)
 }
 
 // discard undoes a job that was denied, failed or canceled: nothing runs on,
@@ -252,7 +267,7 @@ func (p *passage) discard(ctx context.Context) error {
 	p.point("discard", "intent")
 	var o outcome
 	n, err := p.undo(ctx)
-	o.Facts = map[string]any{"why": p.job.Ending, "objects": n}
+	o.Facts = map[string]any{"why": p.job.Ending, "forgotten": n}
 	o.Reasons = p.job.Reasons
 	p.point("discard", "acted")
 	done, entryErr := o.entry(p.entry("discard", audit.Outcome), err)
@@ -260,16 +275,16 @@ func (p *passage) discard(ctx context.Context) error {
 		return err
 	}
 	p.point("discard", "outcome")
-	p.said("discard", fmt.Sprintf("keys destroyed, %d sealed objects removed from the hold", n))
+	p.said("discard", n.String())
 	return nil
 }
 
-func (p *passage) undo(ctx context.Context) (int, error) {
+func (p *passage) undo(ctx context.Context) (forgotten, error) {
 	if err := p.releaseFunds(); err != nil {
-		return 0, err
+		return forgotten{}, err
 	}
 	if err := p.cancelRuns(ctx); err != nil {
-		return 0, err
+		return forgotten{}, err
 	}
 	return p.forget(ctx, "job "+string(p.job.Ending))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"sallyport"
 )
@@ -33,7 +34,7 @@ func openJournal(path string, readOnly bool) (*Journal, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, ReadOnly: readOnly})
 	if err != nil {
 		hint := "Check that the file is writable and the disk is not full."
-		if errors.Is(err, bolt.ErrTimeout) {
+		if errors.Is(err, berrors.ErrTimeout) {
 			hint = "Another gateway uses it: ask that one, or stop it."
 		}
 		return nil, sallyport.E("open journal "+path, sallyport.Unavailable, err, hint)

@@ -32,9 +32,9 @@ type Snapshot struct {
 // Placement is who runs a task and why. Every node of the snapshot is in
 // exactly one of the three lists.
 type Placement struct {
-	Chosen  []Choice  // as many as the task wants copies, best first, no two of one operator
-	Spare   []Choice  // could have run it too, best first
-	Refused []Refusal // could not, by node
+	Chosen  []Choice  `json:"chosen"`  // as many as the task wants copies, best first, no two of one operator
+	Spare   []Choice  `json:"spare"`   // could have run it too, best first
+	Refused []Refusal `json:"refused"` // could not, by node
 }
 
 // Choice is a node that passed every filter.
