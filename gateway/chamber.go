@@ -66,7 +66,15 @@ func (p *passage) hold(ctx context.Context, a admitted, o *outcome) (held, error
 
 // ref names an object of this job in the hold.
 func (p *passage) ref(name string) sallyport.Ref {
-	return sallyport.Ref{Store: p.g.parts.HoldName, Key: "jobs/" + string(p.job.ID) + "/" + name}
+	return sallyport.Ref{Store: p.g.parts.HoldName, Key: p.prefix() + name}
+}
+
+// prefix is where in the hold everything of this job or view lies.
+func (p *passage) prefix() string {
+	if p.view != "" {
+		return "views/" + string(p.job.ID) + "/"
+	}
+	return "jobs/" + string(p.job.ID) + "/"
 }
 
 // SealTo writes what fill writes, sealed to recipient, into the hold, and says

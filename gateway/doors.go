@@ -12,6 +12,14 @@ import (
 
 // admit is door 1: may this subject use this dataset like this?
 func (p *passage) admit(ctx context.Context, req Request, o *outcome) (admitted, error) {
+	alg, err := p.g.algorithm(req.Algorithm)
+	if err != nil {
+		return admitted{}, err
+	}
+	return p.ask(ctx, req, alg.Module.Digest, o)
+}
+
+func (p *passage) ask(ctx context.Context, req Request, module sallyport.Digest, o *outcome) (admitted, error) {
 	if err := p.g.refreshCatalog(ctx); err != nil {
 		return admitted{}, err
 	}
@@ -19,14 +27,10 @@ func (p *passage) admit(ctx context.Context, req Request, o *outcome) (admitted,
 	if err != nil {
 		return admitted{}, err
 	}
-	alg, err := p.g.algorithm(req.Algorithm)
-	if err != nil {
-		return admitted{}, err
-	}
 	in := policy.Admission{
 		Version: policy.InputVersion, Time: p.g.now().UTC(), Job: req.ID, Subject: req.Subject,
 		Project: req.Project, Purpose: req.Purpose, Dataset: req.Dataset,
-		Request: policy.Request{Algorithm: req.Algorithm, Module: alg.Module.Digest, Where: req.Where, MaxPrice: req.MaxPrice, Copies: req.Copies},
+		Request: policy.Request{Algorithm: req.Algorithm, Module: module, Where: req.Where, MaxPrice: req.MaxPrice, Copies: req.Copies},
 		History: history,
 	}
 	v, err := p.g.parts.Policy.Admit(ctx, in)

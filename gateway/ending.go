@@ -230,7 +230,7 @@ func (p *passage) forget(ctx context.Context, why string) (forgotten, error) {
 			n.Keys++
 		}
 	}
-	for info, err := range p.g.parts.Hold.List(ctx, "jobs/"+string(p.job.ID)+"/") {
+	for info, err := range p.g.parts.Hold.List(ctx, p.prefix()) {
 		if err != nil {
 			return n, err
 		}

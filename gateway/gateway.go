@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"sallyport"
 	"sallyport/anonymize"
 	"sallyport/audit"
@@ -57,6 +59,7 @@ type Parts struct {
 	Projects   map[string]Project
 	MemoryMB   int64         // a module's memory
 	Walltime   time.Duration // a module's time
+	ViewLimit  int64         // bytes of ciphertext that views may take; 0 is no limit
 
 	Audit    *audit.Log
 	Journal  *Journal
@@ -85,6 +88,7 @@ type Gateway struct {
 	journal *Journal
 	log     *slog.Logger
 	slots   chan struct{}
+	making  singleflight.Group // views, by key
 
 	mu      sync.Mutex
 	root    context.Context
@@ -130,7 +134,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := g.sweep(ctx); err != nil {
+	if err := errors.Join(g.sweepViews(ctx, true), g.sweep(ctx)); err != nil {
 		return err
 	}
 	for _, job := range jobs {

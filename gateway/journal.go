@@ -22,6 +22,7 @@ var (
 	jobsBucket     = []byte("jobs")     // job → Job
 	stepsBucket    = []byte("steps")    // job NUL step → what the step made
 	releasesBucket = []byte("releases") // dataset NUL time NUL job → sallyport.Release
+	viewsBucket    = []byte("views")    // view key → View
 )
 
 // OpenJournal opens or makes the journal at path. One process at a time.
@@ -41,7 +42,7 @@ func openJournal(path string, readOnly bool) (*Journal, error) {
 	}
 	if !readOnly {
 		err = db.Update(func(tx *bolt.Tx) error {
-			for _, b := range [][]byte{jobsBucket, stepsBucket, releasesBucket} {
+			for _, b := range [][]byte{jobsBucket, stepsBucket, releasesBucket, viewsBucket} {
 				if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 					return err
 				}
@@ -216,6 +217,47 @@ func (j *Journal) Releases(dataset string) ([]sallyport.Release, error) {
 		return nil, sallyport.E("journal", sallyport.Damaged, err, "")
 	}
 	return out, nil
+}
+
+// views returns every materialized view by its key.
+func (j *Journal) views() (map[string]View, error) {
+	out := map[string]View{}
+	err := j.db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(viewsBucket)
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(k, v []byte) error {
+			var view View
+			if err := json.Unmarshal(v, &view); err != nil {
+				return err
+			}
+			out[string(k)] = view
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, sallyport.E("journal", sallyport.Damaged, err, "")
+	}
+	return out, nil
+}
+
+// putView keeps a view under its key, or removes it if view is nil.
+func (j *Journal) putView(k string, view *View) error {
+	err := j.db.Update(func(tx *bolt.Tx) error {
+		if view == nil {
+			return tx.Bucket(viewsBucket).Delete([]byte(k))
+		}
+		v, err := json.Marshal(view)
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(viewsBucket).Put([]byte(k), v)
+	})
+	if err != nil {
+		return journalError(err)
+	}
+	return nil
 }
 
 func key(parts ...string) []byte {

@@ -159,8 +159,10 @@ type announcer interface{ announce(*audit.Entry) }
 // record the intent, act, record the outcome, journal. No record, no act.
 func step[In, Out any](ctx context.Context, p *passage, name string, in In, do act[In, Out]) (Out, error) {
 	var out, none Out
-	if done, err := p.g.journal.done(p.job.ID, name, &out); err != nil || done {
-		return out, err
+	if p.view == "" { // a view is made anew after a crash, not continued
+		if done, err := p.g.journal.done(p.job.ID, name, &out); err != nil || done {
+			return out, err
+		}
 	}
 	if err := context.Cause(ctx); err != nil {
 		return none, err

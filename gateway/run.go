@@ -15,6 +15,7 @@ type passage struct {
 	g     *Gateway
 	job   Job
 	began time.Time // of the current step
+	view  string    // set if it is cut short: what is made is a view of that key
 }
 
 // launch takes a job through the passage in a goroutine of its own.
@@ -143,8 +144,10 @@ func (p *passage) begin(step string) {
 // finish journals a step and tells those who watch.
 func (p *passage) finish(step, say string, made any) error {
 	p.job.Steps = append(p.job.Steps, StepDone{Name: step, Began: p.began.UTC(), Ended: p.g.now().UTC(), Say: say})
-	if err := p.g.journal.finish(p.job, step, made); err != nil {
-		return err
+	if p.view == "" {
+		if err := p.g.journal.finish(p.job, step, made); err != nil {
+			return err
+		}
 	}
 	p.tell(step, "done", say)
 	return nil
@@ -218,7 +221,7 @@ func (g *Gateway) sweeper() {
 		case <-g.root.Done():
 			return
 		case <-t.C:
-			if err := g.sweep(g.root); err != nil {
+			if err := errors.Join(g.sweepViews(g.root, false), g.sweep(g.root)); err != nil {
 				g.log.Error("leases could not be swept", "err", err)
 			}
 		}

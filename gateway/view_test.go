@@ -1,0 +1,150 @@
+package gateway_test
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"sallyport"
+	"sallyport/audit"
+	"sallyport/gateway"
+)
+
+func ada() gateway.Access {
+	return gateway.Access{Project: "pilot", Purpose: "research",
+		Subject: gateway.Subject{ID: "ada", Roles: []string{"researcher"}, Projects: []string{"pilot"}, Credential: "test"}}
+}
+
+func readAll(t *testing.T, o gateway.ViewObject) string {
+	t.Helper()
+	b, err := io.ReadAll(io.NewSectionReader(o, 0, o.Info().Size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestAViewPassedBothDoors(t *testing.T) {
+	l := newLab(t, nil)
+	list, err := l.g.Objects(t.Context(), ada(), "patients", "")
+	if err != nil || len(list) != 1 || list[0].Key != "patients.csv" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	o, err := l.g.Open(t.Context(), ada(), "patients", "patients.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if o.Info() != list[0] {
+		t.Errorf("listed %+v, opened %+v", list[0], o.Info())
+	}
+	whole := readAll(t, o)
+	if strings.Contains(whole, "M00001") || !strings.Contains(whole, "mrn,age,score") {
+		t.Errorf("the view is %.80q", whole)
+	}
+	part := make([]byte, 20)
+	if _, err := o.ReadAt(part, 30); err != nil || string(part) != whole[30:50] {
+		t.Errorf("range: %q, %v", part, err)
+	}
+	// Recorded before a byte left: the pass, both looks.
+	var steps []string
+	for r, err := range l.parts.Audit.Records(t.Context(), audit.Filter{Dataset: "patients"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Entry.Phase != audit.Intent {
+			steps = append(steps, r.Entry.Step+" "+r.Entry.Decision)
+		}
+	}
+	if got := strings.Join(steps, ", "); got != "hold , release allow, list allow, look allow" {
+		t.Errorf("recorded: %s", got)
+	}
+	if n := l.liveKeys(); n != 1 {
+		t.Errorf("%d keys for one view", n)
+	}
+	for _, k := range l.inHold() {
+		obj, err := l.hold.Open(t.Context(), sallyport.Ref{Store: "hold", Key: k})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(obj)
+		if strings.Contains(string(b), "mrn,age") {
+			t.Errorf("%s is plain", k)
+		}
+	}
+}
+
+func TestAViewIsMadeOnceAndAnewWhenTheSourceChanges(t *testing.T) {
+	l := newLab(t, nil)
+	first, err := l.g.Prepare(t.Context(), ada(), "patients")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := l.g.Prepare(t.Context(), ada(), "patients")
+	if err != nil || again != first {
+		t.Errorf("made twice: %+v, %+v, %v", first, again, err)
+	}
+	l.put("patients.csv", table(100))
+	changed, err := l.g.Prepare(t.Context(), ada(), "patients")
+	if err != nil || changed.Size >= first.Size {
+		t.Errorf("old view of a new source: %+v, %v", changed, err)
+	}
+}
+
+func TestWhoMayNotSeeIsToldWhyAndRecorded(t *testing.T) {
+	l := newLab(t, nil)
+	for name, change := range map[string]func(*gateway.Access){
+		"purpose": func(a *gateway.Access) { a.Purpose = "marketing" },
+		"project": func(a *gateway.Access) { a.Project = "other" },
+		"role":    func(a *gateway.Access) { a.Subject.Roles = nil },
+		"person":  func(a *gateway.Access) { a.Subject = gateway.Subject{ID: "eve"} },
+	} {
+		who := ada()
+		change(&who)
+		if _, err := l.g.Open(t.Context(), who, "patients", "patients.csv"); sallyport.KindOf(err) != sallyport.Denied {
+			t.Errorf("%s: %v", name, err)
+		}
+		if list, err := l.g.Datasets(t.Context(), who); err != nil || len(list) != 0 {
+			t.Errorf("%s: sees %v, %v", name, list, err)
+		}
+	}
+	denied := 0
+	for r, err := range l.parts.Audit.Records(t.Context(), audit.Filter{Decision: "deny"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Entry.Step == "look" && len(r.Entry.Reasons) > 0 {
+			denied++
+		}
+	}
+	if denied != 4 || len(l.inHold()) != 0 || l.liveKeys() != 0 {
+		t.Errorf("%d denials recorded, hold %v, %d keys", denied, l.inHold(), l.liveKeys())
+	}
+	if list, err := l.g.Datasets(t.Context(), ada()); err != nil || len(list) != 4 {
+		t.Errorf("ada sees %v, %v", list, err)
+	}
+}
+
+func TestEvictionDestroysTheKey(t *testing.T) {
+	l := newLab(t, func(l *lab) { l.parts.ViewLimit = 1 })
+	if _, err := l.g.Prepare(t.Context(), ada(), "patients"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.g.Prepare(t.Context(), ada(), "restricted"); err != nil {
+		t.Fatal(err)
+	}
+	if n, held := l.liveKeys(), l.inHold(); n != 1 || len(held) != 1 {
+		t.Errorf("%d keys, hold %v", n, held)
+	}
+	evicted := 0
+	for r, err := range l.parts.Audit.Records(t.Context(), audit.Filter{Step: "evict"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		evicted++
+		_ = r
+	}
+	if evicted != 2 {
+		t.Errorf("%d records of an eviction, want intent and outcome", evicted)
+	}
+}
