@@ -117,8 +117,15 @@ func proposeMask(p *ColumnProfile, c *scanned, subject bool) {
 	if p.Mask != nil {
 		return
 	}
-	p.Mask = &sallyport.Mask{}
-	if p.Role != sallyport.Quasi || c.n == 0 {
+	if p.Role != sallyport.Quasi {
+		return // nothing is proposed: policy decides by the role
+	}
+	defer func() {
+		if p.Mask == nil { // few values: they may leave as they are, if the classes allow it
+			p.Mask = &sallyport.Mask{Verb: "keep"}
+		}
+	}()
+	if c.n == 0 {
 		return
 	}
 	suppress := func(args map[string]any) map[string]any {

@@ -240,6 +240,18 @@ func (g *Gateway) OpenResult(ctx context.Context, id sallyport.JobID) (io.ReadCl
 	return g.parts.Results.Open(ctx, *job.Result)
 }
 
+// OpenLog opens what a job's module said.
+func (g *Gateway) OpenLog(ctx context.Context, id sallyport.JobID) (io.ReadCloser, error) {
+	job, err := g.journal.Job(id)
+	if err != nil {
+		return nil, err
+	}
+	if job.Log == nil {
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	return g.parts.Results.Open(ctx, *job.Log)
+}
+
 // Releases returns the release history of a dataset.
 func (g *Gateway) Releases(dataset string) ([]sallyport.Release, error) {
 	return g.journal.Releases(dataset)

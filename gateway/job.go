@@ -66,8 +66,17 @@ type Job struct {
 	Cost    sallyport.Money       `json:"cost"`
 	Ended   time.Time             `json:"ended,omitzero"`
 	Steps   []StepDone            `json:"steps,omitempty"`
-	Log     string                `json:"log,omitempty"` // end of the module's standard error
+	// Log is where the end of the module's standard error is kept. It may quote
+	// the data, so it lies with the results and in no record.
+	Log *sallyport.Ref `json:"log,omitempty"`
 }
+
+// ResultRef is where the job's opened result is kept, nil if there is none.
+func ResultRef(j Job) *sallyport.Ref { return j.Result }
+
+// LogRef is where the end of the module's standard error is kept, nil if it
+// said nothing.
+func LogRef(j Job) *sallyport.Ref { return j.Log }
 
 // Event tells a watcher what happens to a job while it happens.
 type Event struct {

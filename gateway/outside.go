@@ -199,20 +199,23 @@ func (p *passage) start(ctx context.Context, h handed, o *outcome) (finished, er
 		}
 		return finished{}, err
 	}
+	if err := p.keepLog(ctx, outcomes); err != nil {
+		return finished{}, err
+	}
+	outcomes = withoutLogs(outcomes)
 	f := finished{handed: h, executions: executions{
 		Outcomes: append(slices.Clone(h.Earlier.Outcomes), outcomes...), Charges: map[string]sallyport.Money{}}}
 	maps.Copy(f.Charges, h.Earlier.Charges)
 	var said []string
 	for i, oc := range outcomes {
 		f.Charges[oc.Assignment] = charge(h.Assignments[i].Node, oc, h.Placement.Chosen[i].Cost)
-		p.job.Log = oc.Log
 		if oc.Failure != "" {
 			said = append(said, fmt.Sprintf("%s failed: %s", oc.Node, oc.Failure))
 		} else {
 			said = append(said, fmt.Sprintf("%s %.2f s → %s", oc.Node, oc.Seconds, oc.Claim.Short()))
 		}
 	}
-	o.Facts = map[string]any{"outcomes": withoutLogs(outcomes)}
+	o.Facts = map[string]any{"outcomes": outcomes}
 	o.Say = strings.Join(said, ", ")
 	return f, nil
 }
@@ -309,6 +312,24 @@ func (p *passage) mayTryAgain(f finished) error {
 	if f.Attempt >= maxAttempts {
 		return sallyport.Errorf("run", sallyport.Unavailable, "Look at the nodes, then submit again.",
 			"gave up after %d attempts: %s", f.Attempt, strings.Join(why, "; "))
+	}
+	return nil
+}
+
+// keepLog stores what the module said where the results are: it may quote the
+// data, and is its researcher's alone.
+func (p *passage) keepLog(ctx context.Context, outcomes []routing.Outcome) error {
+	for _, oc := range outcomes {
+		if oc.Log == "" {
+			continue
+		}
+		to := sallyport.Ref{Store: p.g.parts.ResultsName, Key: string(p.job.ID) + "/log.txt"}
+		_, err := p.g.parts.Results.Put(ctx, to, func(w io.Writer) error {
+			_, err := io.WriteString(w, oc.Log)
+			return err
+		})
+		p.job.Log = &to
+		return err // deterministic modules say the same everywhere: one log is enough
 	}
 	return nil
 }

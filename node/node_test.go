@@ -36,7 +36,7 @@ func TestCPUAndMemory(t *testing.T) {
 			t.Errorf("%q: got %q", in, got)
 		}
 	}
-	for in, want := range map[string]int64{"MemTotal:       24683504 kB\nMemFree: 1 kB\n": 24105, "MemFree: 5 kB\n": 0, "MemTotal: x kB\n": 0, "MemTotal: 5\n": 0} {
+	for in, want := range map[string]int64{"MemTotal:       24683520 kB\nMemFree: 1 kB\n": 24105, "MemFree: 5 kB\n": 0, "MemTotal: x kB\n": 0, "MemTotal: 5\n": 0} {
 		if got := memoryMB(strings.NewReader(in)); got != want {
 			t.Errorf("%q: got %d", in, got)
 		}

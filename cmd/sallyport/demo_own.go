@@ -38,13 +38,6 @@ func (c demoCmd) ownData(ctx context.Context, cfg *Config, cat *catalog.Catalog,
 	}
 	d := prof.Propose(datasetID(c.Data), "steward", sallyport.Ref{Store: "data", Key: key})
 	d.Sensitivity, d.Purposes = sallyport.Confidential, []string{"research"}
-	for i, col := range d.Columns {
-		// A quasi-identifier of few values may stay as it is, if the measured
-		// classes allow it.
-		if col.Role == sallyport.Quasi && (col.Mask == nil || col.Mask.Verb == "") && prof.Columns[i].Distinct <= 50 {
-			d.Columns[i].Mask = mask("keep", nil)
-		}
-	}
 	if err := coarsen(ctx, cfg, cat, &d, prof, c.Data, v); err != nil {
 		return "", err
 	}

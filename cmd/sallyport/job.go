@@ -53,7 +53,7 @@ func (c jobSubmitCmd) Run(a *app) error {
 	s := control.Submission{As: c.As, ID: sallyport.JobID(c.Name), Project: c.Project, Purpose: c.Purpose, Dataset: c.Dataset,
 		Algorithm: c.Algorithm, Args: trimDashes(c.Args), Where: sallyport.Destination(c.Where), MaxPrice: money(c.MaxPrice), Copies: c.Copies}
 	if s.ID == "" {
-		s.ID = newJobID(c.Dataset)
+		s.ID = newJobID()
 	}
 	if c.Where == "policy" {
 		s.Where = ""
@@ -97,14 +97,11 @@ func trimDashes(args []string) []string {
 	return args
 }
 
-func newJobID(dataset string) sallyport.JobID {
-	var b [4]byte
+// newJobID makes up a name that tells nothing: outside nodes see it.
+func newJobID() sallyport.JobID {
+	var b [6]byte
 	_, _ = rand.Read(b[:])
-	base := dataset
-	if !sallyport.JobID(base).Valid() || len(base) > 40 {
-		base = "job"
-	}
-	return sallyport.JobID(base + "-" + hex.EncodeToString(b[:]))
+	return sallyport.JobID("job-" + hex.EncodeToString(b[:]))
 }
 
 func showEnd(a *app, job gateway.Job) {
@@ -240,15 +237,26 @@ type jobLogsCmd struct {
 }
 
 func (c jobLogsCmd) Run(a *app) error {
-	j, err := a.job(c.Job)
+	client, cfg, err := a.dial()
+	var r io.ReadCloser
+	if err == nil {
+		r, err = client.Log(a.ctx, sallyport.JobID(c.Job))
+	} else if cfg != nil {
+		r, err = stored(a.ctx, a, cfg, c.Job, gateway.LogRef)
+	}
 	if err != nil {
 		return err
 	}
-	if a.json {
-		return a.printJSON(map[string]string{"log": j.Log})
+	defer r.Close()
+	if !a.json {
+		_, err = io.Copy(a.out, r)
+		return err
 	}
-	_, err = io.WriteString(a.out, j.Log)
-	return err
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	return a.printJSON(map[string]string{"log": string(b)})
 }
 
 type jobResultCmd struct {
@@ -262,7 +270,7 @@ func (c jobResultCmd) Run(a *app) error {
 	if err == nil {
 		r, err = client.Result(a.ctx, sallyport.JobID(c.Job))
 	} else if cfg != nil {
-		r, err = storedResult(a.ctx, a, cfg, c.Job)
+		r, err = stored(a.ctx, a, cfg, c.Job, gateway.ResultRef)
 	}
 	if err != nil {
 		return err
@@ -283,19 +291,24 @@ func (c jobResultCmd) Run(a *app) error {
 	return f.Close()
 }
 
-func storedResult(ctx context.Context, a *app, cfg *Config, id string) (io.ReadCloser, error) {
+// stored opens what a gateway that does not run kept of a job.
+func stored(ctx context.Context, a *app, cfg *Config, id string, ref func(gateway.Job) *sallyport.Ref) (io.ReadCloser, error) {
 	j, err := a.job(id)
 	if err != nil {
 		return nil, err
 	}
-	if j.Result == nil {
+	to := ref(j)
+	if to == nil && j.State == gateway.Done { // only a silent module leaves nothing
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	if to == nil {
 		return nil, sallyport.Errorf("result", sallyport.NotFound, "`sallyport job show` tells how it ended.", "job %s is %s and has no result", id, j.State)
 	}
 	s, err := opener{cfg: cfg, name: "results"}.stores().Open(ctx, cfg.Results.Kind, cfg.decoder("$.results", cfg.Results))
 	if err != nil {
 		return nil, configError(err)
 	}
-	return s.Open(ctx, *j.Result)
+	return s.Open(ctx, *to)
 }
 
 type jobCancelCmd struct {

@@ -28,6 +28,7 @@ import (
 	"sallyport/routing/network"
 	"sallyport/seal"
 	"sallyport/store"
+	"sallyport/store/dir"
 )
 
 // wiring is a gateway with everything it stands on, opened from a configuration.
@@ -228,14 +229,19 @@ func (w *wiring) openLocal(c local.Config) (routing.Backend, error) {
 		c.CacheDir = filepath.Join(w.cfg.State, "cache")
 	}
 	c.CacheDir = w.cfg.path(c.CacheDir)
-	return local.New(c, w.localParts())
+	outcomes, err := dir.Open("outcomes", dir.Config{Path: filepath.Join(w.cfg.path(w.cfg.State), "outcomes")})
+	if err != nil {
+		return nil, err
+	}
+	w.closers = append(w.closers, outcomes)
+	return local.New(c, w.localParts(outcomes))
 }
 
 // localParts let the local backend work on sealed references: it is handed the
 // key like any node, wrapped to its own recipient.
-func (w *wiring) localParts() local.Parts {
+func (w *wiring) localParts(outcomes store.Store) local.Parts {
 	outcome := func(assignment string) sallyport.Ref {
-		return sallyport.Ref{Store: "hold", Key: "local/" + assignment + ".json"}
+		return sallyport.Ref{Store: "outcomes", Key: assignment + ".json"}
 	}
 	return local.Parts{
 		Recipient: w.localKey.Recipient(),
@@ -252,14 +258,14 @@ func (w *wiring) localParts() local.Parts {
 			if err != nil {
 				return err
 			}
-			_, err = w.hold.Put(ctx, outcome(o.Assignment), func(dst io.Writer) error {
+			_, err = outcomes.Put(ctx, outcome(o.Assignment), func(dst io.Writer) error {
 				_, err := dst.Write(b)
 				return err
 			})
 			return err
 		},
 		Recall: func(ctx context.Context, assignment string) (*routing.Outcome, error) {
-			obj, err := w.hold.Open(ctx, outcome(assignment))
+			obj, err := outcomes.Open(ctx, outcome(assignment))
 			if sallyport.KindOf(err) == sallyport.NotFound {
 				return nil, nil
 			}

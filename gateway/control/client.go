@@ -103,6 +103,11 @@ func (c *Client) Result(ctx context.Context, id sallyport.JobID) (io.ReadCloser,
 	return c.stream(ctx, "/v1/jobs/"+url.PathEscape(string(id))+"/result")
 }
 
+// Log opens what a job's module said.
+func (c *Client) Log(ctx context.Context, id sallyport.JobID) (io.ReadCloser, error) {
+	return c.stream(ctx, "/v1/jobs/"+url.PathEscape(string(id))+"/log")
+}
+
 // Snapshot opens a copy of the audit log.
 func (c *Client) Snapshot(ctx context.Context) (io.ReadCloser, error) {
 	return c.stream(ctx, "/v1/audit")

@@ -47,7 +47,8 @@ func New(g *gateway.Gateway, people *identity.Directory, enroller Enroller, log 
 	mux.HandleFunc("GET /v1/jobs", s.jobs)
 	mux.HandleFunc("GET /v1/jobs/{id}", s.job)
 	mux.HandleFunc("GET /v1/jobs/{id}/events", s.events)
-	mux.HandleFunc("GET /v1/jobs/{id}/result", s.result)
+	mux.HandleFunc("GET /v1/jobs/{id}/result", s.content((*gateway.Gateway).OpenResult))
+	mux.HandleFunc("GET /v1/jobs/{id}/log", s.content((*gateway.Gateway).OpenLog))
 	mux.HandleFunc("POST /v1/jobs/{id}/cancel", s.cancel)
 	mux.HandleFunc("GET /v1/releases/{dataset}", s.releases)
 	mux.HandleFunc("GET /v1/audit", s.snapshot)
@@ -218,19 +219,22 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) result(w http.ResponseWriter, r *http.Request) {
-	job, ok := s.visible(w, r)
-	if !ok {
-		return
+// content streams something that is kept of a job.
+func (s *Server) content(open func(*gateway.Gateway, context.Context, sallyport.JobID) (io.ReadCloser, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		job, ok := s.visible(w, r)
+		if !ok {
+			return
+		}
+		f, err := open(s.gateway, r.Context(), job.ID)
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		defer f.Close()
+		w.Header().Set("Content-Type", "application/octet-stream")
+		_, _ = io.Copy(w, f)
 	}
-	f, err := s.gateway.OpenResult(r.Context(), job.ID)
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	defer f.Close()
-	w.Header().Set("Content-Type", "application/octet-stream")
-	_, _ = io.Copy(w, f)
 }
 
 func (s *Server) releases(w http.ResponseWriter, r *http.Request) {

@@ -27,8 +27,14 @@ func TestMain(m *testing.M) {
 	if sandbox.Child() {
 		sandbox.Main()
 	}
+	if os.Getenv(envNode) != "" {
+		os.Exit(node.Main(os.Args[1:], os.Stdout, os.Stderr))
+	}
 	os.Exit(m.Run())
 }
+
+// envNode makes the test binary sallyport-node.
+const envNode = "NETWORK_TEST_NODE"
 
 // lab is a gateway's side: a hold of ciphertext, a clock, and the network,
 // which can be stopped and opened again.
@@ -180,22 +186,6 @@ func (l *lab) wait(run routing.Run) (oc routing.Outcome, states []string, err er
 		}
 	}
 	return oc, states, nil
-}
-
-// reach waits until a run is in a state.
-func (l *lab) reach(run routing.Run, state string) {
-	l.t.Helper()
-	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
-	defer cancel()
-	for e, err := range run.Events(ctx) {
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		if e.State == state {
-			return
-		}
-	}
-	l.t.Fatalf("run ended before it was %s", state)
 }
 
 func (l *lab) done(run routing.Run) routing.Outcome {
