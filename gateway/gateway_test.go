@@ -162,6 +162,26 @@ func TestRefusedAtDoorTwo(t *testing.T) {
 	}
 }
 
+// Door 2's no is final for any reason of its own, not only for a small class:
+// here the classes are large, and a column that leaves holds addresses.
+func TestRefusedForWhatWasFound(t *testing.T) {
+	l := newLab(t, nil)
+	l.issuer.onFetch = func(string) { t.Error("the key of a refused release was fetched") }
+	job := l.run(request("notes", "notes", sallyport.Outside))
+	if job.State != gateway.Refused || !strings.Contains(strings.Join(job.Reasons, " "), "email") {
+		t.Fatal(job.State, job.Reasons)
+	}
+	if strings.Contains(strings.Join(job.Reasons, " "), "m17") {
+		t.Errorf("the reason quotes the data: %v", job.Reasons)
+	}
+	if l.liveKeys() != 0 || len(l.inHold()) != 0 || len(l.far.Seen) != 0 {
+		t.Error("something of it is left, or left")
+	}
+	if history, err := l.g.Releases("notes"); err != nil || len(history) != 0 {
+		t.Errorf("a refused release is in the history: %v, %v", history, err)
+	}
+}
+
 // Invariant 4: whatever a request says, restricted data never meets an outside node.
 func TestSensitiveStays(t *testing.T) {
 	l := newLab(t, nil)

@@ -120,7 +120,7 @@ func TestWhoMayNotSeeIsToldWhyAndRecorded(t *testing.T) {
 	if denied != 4 || len(l.inHold()) != 0 || l.liveKeys() != 0 {
 		t.Errorf("%d denials recorded, hold %v, %d keys", denied, l.inHold(), l.liveKeys())
 	}
-	if list, err := l.g.Datasets(t.Context(), ada()); err != nil || len(list) != 4 {
+	if list, err := l.g.Datasets(t.Context(), ada()); err != nil || len(list) != 5 {
 		t.Errorf("ada sees %v, %v", list, err)
 	}
 }
