@@ -61,6 +61,10 @@ type Parts struct {
 	Walltime   time.Duration // a module's time
 	ViewLimit  int64         // bytes of ciphertext that views may take; 0 is no limit
 
+	UploadTTL    time.Duration // how long an upload's key lives; 0 is 30 days
+	UploadLimit  int64         // bytes of one upload; 0 is 64 GiB
+	ScratchQuota int64         // bytes of a project's scratch; 0 is 10 GiB
+
 	Audit    *audit.Log
 	Journal  *Journal
 	Patience time.Duration // how long a job waits for nodes
@@ -106,6 +110,15 @@ func New(p Parts) (*Gateway, error) {
 		p.Results == nil || p.Ledger == nil || p.Audit == nil || p.Journal == nil || p.Now == nil || p.Log == nil {
 		return nil, sallyport.Errorf("gateway", sallyport.Internal, "", "a part is missing")
 	}
+	if p.UploadTTL == 0 {
+		p.UploadTTL = uploadTTL
+	}
+	if p.UploadLimit == 0 {
+		p.UploadLimit = 64 << 30
+	}
+	if p.ScratchQuota == 0 {
+		p.ScratchQuota = 10 << 30
+	}
 	return &Gateway{parts: p, journal: p.Journal, log: p.Log, slots: make(chan struct{}, max(1, cmpOr(p.Parallel, 4))),
 		cancels: map[sallyport.JobID]context.CancelCauseFunc{}, ended: map[sallyport.JobID]chan struct{}{}, watch: map[int]watcher{}}, nil
 }
@@ -134,7 +147,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(g.sweepViews(ctx, true), g.sweep(ctx)); err != nil {
+	if err := errors.Join(g.sweepViews(ctx, true), g.sweepUnfinished(ctx), g.sweepUploads(ctx), g.sweep(ctx)); err != nil {
 		return err
 	}
 	for _, job := range jobs {

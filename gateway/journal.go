@@ -23,6 +23,7 @@ var (
 	stepsBucket    = []byte("steps")    // job NUL step → what the step made
 	releasesBucket = []byte("releases") // dataset NUL time NUL job → sallyport.Release
 	viewsBucket    = []byte("views")    // view key → View
+	uploadsBucket  = []byte("uploads")  // upload → Upload
 )
 
 // OpenJournal opens or makes the journal at path. One process at a time.
@@ -42,7 +43,7 @@ func openJournal(path string, readOnly bool) (*Journal, error) {
 	}
 	if !readOnly {
 		err = db.Update(func(tx *bolt.Tx) error {
-			for _, b := range [][]byte{jobsBucket, stepsBucket, releasesBucket, viewsBucket} {
+			for _, b := range [][]byte{jobsBucket, stepsBucket, releasesBucket, viewsBucket, uploadsBucket} {
 				if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 					return err
 				}

@@ -221,7 +221,7 @@ func (g *Gateway) sweeper() {
 		case <-g.root.Done():
 			return
 		case <-t.C:
-			if err := errors.Join(g.sweepViews(g.root, false), g.sweep(g.root)); err != nil {
+			if err := errors.Join(g.sweepViews(g.root, false), g.sweepUploads(g.root), g.sweep(g.root)); err != nil {
 				g.log.Error("leases could not be swept", "err", err)
 			}
 		}

@@ -13,7 +13,6 @@ import (
 
 	"sallyport"
 	"sallyport/audit"
-	"sallyport/seal"
 	"sallyport/store"
 )
 
@@ -73,6 +72,10 @@ func (g *Gateway) Datasets(ctx context.Context, who Access) ([]string, error) {
 			return nil, err
 		}
 	}
+	if slices.Contains(who.Subject.Projects, who.Project) {
+		out = append(out, Scratch)
+		slices.Sort(out)
+	}
 	p := g.viewer(who, "")
 	e := p.entry("list", audit.Note)
 	e.Decision = "allow"
@@ -82,6 +85,14 @@ func (g *Gateway) Datasets(ctx context.Context, who Access) ([]string, error) {
 // Objects returns the objects of a dataset as the caller sees them. The view is
 // made if there is none yet, which takes as long as the pass over the data.
 func (g *Gateway) Objects(ctx context.Context, who Access, dataset, prefix string) ([]ObjectInfo, error) {
+	if dataset == Scratch {
+		list, err := g.scratch(who, prefix)
+		out := make([]ObjectInfo, 0, len(list))
+		for _, u := range list {
+			out = append(out, u.Object)
+		}
+		return out, err
+	}
 	v, err := g.look(ctx, who, dataset, "list")
 	if err != nil {
 		return nil, err
@@ -94,6 +105,22 @@ func (g *Gateway) Objects(ctx context.Context, who Access, dataset, prefix strin
 
 // Open opens an object of a dataset as the caller sees it.
 func (g *Gateway) Open(ctx context.Context, who Access, dataset, key string) (ViewObject, error) {
+	if dataset == Scratch {
+		list, err := g.scratch(who, key)
+		for _, u := range list {
+			if u.Object.Key == key {
+				p := g.viewer(who, Scratch)
+				if err := g.recordUpload(ctx, p, "look", u, nil); err != nil {
+					return nil, err
+				}
+				return g.openSealed(ctx, u.Lease, u.Parcel, u.Object)
+			}
+		}
+		if err == nil {
+			err = sallyport.Errorf("open", sallyport.NotFound, "", "no object %q in scratch", key)
+		}
+		return nil, err
+	}
 	v, err := g.look(ctx, who, dataset, "look")
 	if err != nil {
 		return nil, err
@@ -101,24 +128,7 @@ func (g *Gateway) Open(ctx context.Context, who Access, dataset, key string) (Vi
 	if v.Object.Key != key {
 		return nil, sallyport.Errorf("open", sallyport.NotFound, "", "no object %q in dataset %s", key, dataset)
 	}
-	k, err := g.parts.Issuer.Fetch(ctx, v.Lease)
-	if err != nil {
-		return nil, err
-	}
-	obj, err := g.parts.Hold.Open(ctx, v.Parcel.Ref)
-	if err != nil {
-		return nil, err
-	}
-	plain, size, err := seal.ReaderAt(obj, obj.Info().Size, k)
-	if err != nil {
-		obj.Close()
-		return nil, err
-	}
-	if size != v.Object.Size {
-		obj.Close()
-		return nil, sallyport.Errorf("open", sallyport.Damaged, "Try again: the view is made anew when its key ends.", "the view in the hold is not what was sealed")
-	}
-	return &viewObject{plain, obj, v.Object}, nil
+	return g.openSealed(ctx, v.Lease, v.Parcel, v.Object)
 }
 
 type viewObject struct {

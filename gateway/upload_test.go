@@ -1,0 +1,155 @@
+package gateway_test
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"sallyport"
+	"sallyport/audit"
+	"sallyport/gateway"
+)
+
+var steward = gateway.Subject{ID: "steward", Roles: []string{"steward"}}
+
+func TestAnUploadWaitsForItsSteward(t *testing.T) {
+	l := newLab(t, nil)
+	const body = "mrn,age,score\nM1,20,1.5\nM2,30,2.5\n"
+	info, err := l.g.Put(t.Context(), ada(), "patients", "inbox/more.csv", strings.NewReader(body))
+	if err != nil || info.Size != int64(len(body)) {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	if list, err := l.g.Objects(t.Context(), ada(), "patients", "inbox/"); err != nil || len(list) != 0 {
+		t.Errorf("an upload in quarantine is listed: %v, %v", list, err)
+	}
+	if _, err := l.g.Open(t.Context(), ada(), "patients", "inbox/more.csv"); sallyport.KindOf(err) != sallyport.NotFound {
+		t.Errorf("an upload in quarantine can be opened: %v", err)
+	}
+	waiting, err := l.g.Quarantine()
+	if err != nil || len(waiting) != 1 || waiting[0].Profile == nil || waiting[0].Profile.Records != 2 || waiting[0].By != "ada" {
+		t.Fatalf("%+v, %v", waiting, err)
+	}
+	obj, err := l.hold.Open(t.Context(), waiting[0].Parcel.Ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, _ := io.ReadAll(obj)
+	if strings.Contains(string(sealed), "mrn") {
+		t.Error("an upload rests in clear")
+	}
+	d, err := l.g.Accept(t.Context(), steward, waiting[0].ID, "more")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Sensitivity != sallyport.Confidential || d.Owner != "steward" || len(d.Columns) != 3 {
+		t.Errorf("%+v", d)
+	}
+	if list, err := l.g.Datasets(t.Context(), ada()); err != nil || !strings.Contains(strings.Join(list, " "), "more") {
+		_, why := l.g.Prepare(t.Context(), ada(), "more")
+		t.Errorf("the accepted dataset is not there: %v, %v, %v", list, err, why)
+	}
+	if _, err := l.g.Accept(t.Context(), steward, waiting[0].ID, "again"); sallyport.KindOf(err) != sallyport.NotFound {
+		t.Errorf("accepted twice: %v", err)
+	}
+	if _, err := l.issuer.Fetch(t.Context(), waiting[0].Lease); err == nil {
+		t.Error("the upload's key outlived the quarantine")
+	}
+}
+
+func TestARejectedUploadIsGone(t *testing.T) {
+	l := newLab(t, nil)
+	if _, err := l.g.Put(t.Context(), ada(), "patients", "inbox/x.bin", strings.NewReader("\x00\x01")); err != nil {
+		t.Fatal(err)
+	}
+	waiting, err := l.g.Quarantine()
+	if err != nil || len(waiting) != 1 || waiting[0].Problem == "" {
+		t.Fatalf("%+v, %v", waiting, err)
+	}
+	if _, err := l.g.Accept(t.Context(), steward, waiting[0].ID, "x"); sallyport.KindOf(err) != sallyport.Invalid {
+		t.Errorf("accepted what could not be scanned: %v", err)
+	}
+	if err := l.g.Reject(t.Context(), steward, waiting[0].ID, "not a table"); err != nil {
+		t.Fatal(err)
+	}
+	if l.liveKeys() != 0 || len(l.inHold()) != 0 {
+		t.Errorf("%d keys, hold %v", l.liveKeys(), l.inHold())
+	}
+}
+
+func TestScratchIsTheProjectsOwn(t *testing.T) {
+	l := newLab(t, func(l *lab) { l.parts.ScratchQuota = 100 })
+	put := func(key, body string) error {
+		_, err := l.g.Put(t.Context(), ada(), gateway.Scratch, key, strings.NewReader(body))
+		return err
+	}
+	if err := errors.Join(put("a/1", "first"), put("a/2", "second"), put("a/1", "again")); err != nil {
+		t.Fatal(err)
+	}
+	list, err := l.g.Objects(t.Context(), ada(), gateway.Scratch, "a/")
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	o, err := l.g.Open(t.Context(), ada(), gateway.Scratch, "a/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readAll(t, o); got != "again" {
+		t.Errorf("read %q", got)
+	}
+	o.Close()
+	other := ada()
+	other.Project = "other"
+	if list, err := l.g.Objects(t.Context(), other, gateway.Scratch, ""); err != nil || len(list) != 0 {
+		t.Errorf("another project sees %v, %v", list, err)
+	}
+	if _, err := l.g.Put(t.Context(), other, gateway.Scratch, "x", strings.NewReader("x")); sallyport.KindOf(err) != sallyport.Denied {
+		t.Errorf("put into another's scratch: %v", err)
+	}
+	if err := put("big", strings.Repeat("x", 200)); sallyport.KindOf(err) != sallyport.Exhausted {
+		t.Errorf("beyond the quota: %v", err)
+	}
+	if err := l.g.Remove(t.Context(), ada(), gateway.Scratch, "a/1"); err != nil {
+		t.Fatal(err)
+	}
+	if l.liveKeys() != 1 || len(l.inHold()) != 1 {
+		t.Errorf("%d keys, hold %v", l.liveKeys(), l.inHold())
+	}
+}
+
+func TestABrokenOrForbiddenUploadLeavesNothing(t *testing.T) {
+	l := newLab(t, nil)
+	broken := io.MultiReader(strings.NewReader("mrn,age\nM1,2"), iotest.ErrReader(errors.New("connection reset")))
+	if _, err := l.g.Put(t.Context(), ada(), "patients", "inbox/x.csv", broken); err == nil {
+		t.Error("a body that broke off was taken")
+	}
+	for _, key := range []string{"patients.csv", "inbox/", "x"} {
+		if _, err := l.g.Put(t.Context(), ada(), "patients", key, strings.NewReader("a,b\n1,2\n")); sallyport.KindOf(err) != sallyport.Denied {
+			t.Errorf("put %s: %v", key, err)
+		}
+	}
+	who := ada()
+	who.Purpose = "marketing"
+	if _, err := l.g.Put(t.Context(), who, "patients", "inbox/x.csv", strings.NewReader("a,b\n1,2\n")); sallyport.KindOf(err) != sallyport.Denied {
+		t.Errorf("put for another purpose: %v", err)
+	}
+	if err := l.g.Remove(t.Context(), ada(), "patients", "patients.csv"); sallyport.KindOf(err) != sallyport.Denied {
+		t.Errorf("removed a dataset: %v", err)
+	}
+	if l.liveKeys() != 0 || len(l.inHold()) != 0 {
+		t.Errorf("%d keys, hold %v", l.liveKeys(), l.inHold())
+	}
+	n := 0
+	for r, err := range l.parts.Audit.Records(t.Context(), audit.Filter{Decision: "deny"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Entry.Step == "put" || r.Entry.Step == "remove" {
+			n++
+		}
+	}
+	if n != 5 {
+		t.Errorf("%d denials recorded, want 5", n)
+	}
+}
