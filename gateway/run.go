@@ -16,6 +16,7 @@ type passage struct {
 	job   Job
 	began time.Time // of the current step
 	view  string    // set if it is cut short: what is made is a view of that key
+	also  func(Event)
 }
 
 // launch takes a job through the passage in a goroutine of its own.
@@ -167,6 +168,9 @@ func (p *passage) tell(step, phase, text string) {
 	e := Event{Job: p.job.ID, Step: step, Phase: phase, Text: text, Time: p.g.now().UTC()}
 	if p.g.parts.Observe != nil {
 		p.g.parts.Observe(e)
+	}
+	if p.also != nil {
+		p.also(e)
 	}
 	p.g.fanOut(e)
 }

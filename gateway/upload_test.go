@@ -47,7 +47,7 @@ func TestAnUploadWaitsForItsSteward(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	if list, err := l.g.Datasets(t.Context(), ada()); err != nil || !strings.Contains(strings.Join(list, " "), "more") {
-		_, why := l.g.Prepare(t.Context(), ada(), "more")
+		_, why := l.g.Prepare(t.Context(), ada(), "more", nil)
 		t.Errorf("the accepted dataset is not there: %v, %v, %v", list, err, why)
 	}
 	if _, err := l.g.Accept(t.Context(), steward, waiting[0].ID, "again"); sallyport.KindOf(err) != sallyport.NotFound {

@@ -140,9 +140,10 @@ type viewObject struct {
 func (o *viewObject) Close() error     { return o.sealed.Close() }
 func (o *viewObject) Info() ObjectInfo { return o.info }
 
-// Prepare makes the caller's view of a dataset ahead of its first use.
-func (g *Gateway) Prepare(ctx context.Context, who Access, dataset string) (ObjectInfo, error) {
-	v, err := g.look(ctx, who, dataset, "prepare")
+// Prepare makes the caller's view of a dataset ahead of its first use. progress,
+// if not nil, is told what happens; it must not block.
+func (g *Gateway) Prepare(ctx context.Context, who Access, dataset string, progress func(Event)) (ObjectInfo, error) {
+	v, err := g.lookTelling(ctx, who, dataset, "prepare", progress)
 	return v.Object, err
 }
 
@@ -154,7 +155,12 @@ func (g *Gateway) viewer(who Access, dataset string) *passage {
 // look asks door 1 for this access, finds or makes the view that it may have,
 // and records the access before any byte of it leaves.
 func (g *Gateway) look(ctx context.Context, who Access, dataset, step string) (View, error) {
+	return g.lookTelling(ctx, who, dataset, step, nil)
+}
+
+func (g *Gateway) lookTelling(ctx context.Context, who Access, dataset, step string, progress func(Event)) (View, error) {
 	p := g.viewer(who, dataset)
+	p.also = progress
 	var o outcome
 	a, err := p.ask(ctx, p.job.Request, sallyport.DigestOf([]byte(viewModule)), &o)
 	var v View
@@ -204,7 +210,7 @@ func (g *Gateway) view(ctx context.Context, p *passage, a admitted) (View, error
 	k := string(sallyport.DigestOf(plan))
 	made, err, _ := g.making.Do(k, func() (any, error) {
 		// Not stopped by the first viewer going away: others may wait for it.
-		return g.liveView(context.WithoutCancel(ctx), k, p.job.Request, a)
+		return g.liveView(context.WithoutCancel(ctx), k, p, a)
 	})
 	if err != nil {
 		return View{}, err
@@ -212,7 +218,7 @@ func (g *Gateway) view(ctx context.Context, p *passage, a admitted) (View, error
 	return made.(View), nil
 }
 
-func (g *Gateway) liveView(ctx context.Context, k string, req Request, a admitted) (View, error) {
+func (g *Gateway) liveView(ctx context.Context, k string, viewer *passage, a admitted) (View, error) {
 	all, err := g.journal.views()
 	if err != nil {
 		return View{}, err
@@ -232,8 +238,9 @@ func (g *Gateway) liveView(ctx context.Context, k string, req Request, a admitte
 	if err := g.makeRoom(ctx, all); err != nil {
 		return View{}, err
 	}
+	req := viewer.job.Request
 	req.ID = sallyport.JobID(fmt.Sprintf("view-%s-%x", strings.TrimPrefix(k, "sha256:")[:8], g.now().UnixNano()))
-	p := &passage{g: g, view: k, job: Job{Request: req}}
+	p := &passage{g: g, view: k, job: Job{Request: req}, also: viewer.also}
 	v, err := p.materialize(ctx, a)
 	if err != nil {
 		// As with a job that ends badly: nothing stays.

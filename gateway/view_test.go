@@ -76,16 +76,16 @@ func TestAViewPassedBothDoors(t *testing.T) {
 
 func TestAViewIsMadeOnceAndAnewWhenTheSourceChanges(t *testing.T) {
 	l := newLab(t, nil)
-	first, err := l.g.Prepare(t.Context(), ada(), "patients")
+	first, err := l.g.Prepare(t.Context(), ada(), "patients", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := l.g.Prepare(t.Context(), ada(), "patients")
+	again, err := l.g.Prepare(t.Context(), ada(), "patients", nil)
 	if err != nil || again != first {
 		t.Errorf("made twice: %+v, %+v, %v", first, again, err)
 	}
 	l.put("patients.csv", table(100))
-	changed, err := l.g.Prepare(t.Context(), ada(), "patients")
+	changed, err := l.g.Prepare(t.Context(), ada(), "patients", nil)
 	if err != nil || changed.Size >= first.Size {
 		t.Errorf("old view of a new source: %+v, %v", changed, err)
 	}
@@ -127,10 +127,10 @@ func TestWhoMayNotSeeIsToldWhyAndRecorded(t *testing.T) {
 
 func TestEvictionDestroysTheKey(t *testing.T) {
 	l := newLab(t, func(l *lab) { l.parts.ViewLimit = 1 })
-	if _, err := l.g.Prepare(t.Context(), ada(), "patients"); err != nil {
+	if _, err := l.g.Prepare(t.Context(), ada(), "patients", nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.g.Prepare(t.Context(), ada(), "restricted"); err != nil {
+	if _, err := l.g.Prepare(t.Context(), ada(), "restricted", nil); err != nil {
 		t.Fatal(err)
 	}
 	if n, held := l.liveKeys(), l.inHold(); n != 1 || len(held) != 1 {

@@ -20,6 +20,9 @@ type datasetCmd struct {
 	Ls   datasetLsCmd   `cmd:"" help:"List the catalog."`
 	Show datasetShowCmd `cmd:"" help:"Show an entry and what has left of it."`
 	Scan datasetScanCmd `cmd:"" help:"Profile a file and propose its catalog entry."`
+
+	Prepare datasetPrepareCmd `cmd:"" help:"Make a dataset's view ahead of its first reader."`
+	Inbox   datasetInboxCmd   `cmd:"" help:"Uploads in quarantine: ls, accept, reject."`
 }
 
 type datasetScanCmd struct {

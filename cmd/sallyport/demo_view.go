@@ -207,11 +207,20 @@ func (v *view) jobEnd(j gateway.Job) {
 	}
 }
 
-// end shows the results, what they cost, the trail and the verdict.
-func (v *view) end(r demoReport, dir string) {
+// close ends the live line.
+func (v *view) close() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.clear()
 	if v.stop != nil {
 		close(v.stop)
+		v.stop = nil
 	}
+}
+
+// end shows the results, what they cost, the trail and the verdict.
+func (v *view) end(r demoReport, dir string) {
+	v.close()
 	for _, j := range r.Jobs {
 		if rows := featureRows(r.Results[string(j.ID)]); rows != nil {
 			v.print("\n" + v.paint(bold, "Result of "+string(j.ID)))

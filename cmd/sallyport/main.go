@@ -28,8 +28,9 @@ type cli struct {
 	Demo    demoCmd    `cmd:"" help:"Take generated data through both doors, start to finish, on this machine alone."`
 	Init    initCmd    `cmd:"" help:"Write a commented configuration, the default policy and a catalog."`
 	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
-	Dataset datasetCmd `cmd:"" help:"Describe datasets: add, ls, show, scan."`
+	Dataset datasetCmd `cmd:"" help:"Describe datasets: add, ls, show, scan, prepare, inbox."`
 	Job     jobCmd     `cmd:"" help:"Use datasets: submit, ls, show, logs, result, cancel."`
+	Key     keyCmd     `cmd:"" help:"Live keys: ls, destroy."`
 	Audit   auditCmd   `cmd:"" help:"See and prove what happened: ls, show, verify, checkpoint."`
 	Policy  policyCmd  `cmd:"" help:"Test the policy bundle."`
 	Node    nodeCmd    `cmd:"" help:"Nodes of the outside: ls, token; and run one from this binary."`

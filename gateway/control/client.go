@@ -161,5 +161,5 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxBody)).Decode(&p); err != nil || p.Error == "" {
 		return nil, sallyport.Errorf("ask gateway", sallyport.Internal, "", "it answered %s", res.Status)
 	}
-	return nil, sallyport.E("", p.Kind, errors.New(p.Error), p.Hint)
+	return nil, p.err()
 }

@@ -54,6 +54,7 @@ func New(g *gateway.Gateway, people *identity.Directory, enroller Enroller, log 
 	mux.HandleFunc("GET /v1/audit", s.snapshot)
 	mux.HandleFunc("GET /v1/nodes", s.nodes)
 	mux.HandleFunc("POST /v1/nodes/token", s.token)
+	s.dataRoutes(mux)
 	s.http = &http.Server{
 		Handler:           http.MaxBytesHandler(mux, maxBody),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -365,7 +366,6 @@ func answer(w http.ResponseWriter, v any) {
 
 // Problem is an error as it crosses the socket.
 type Problem struct {
-	Op    string         `json:"op"`
 	Kind  sallyport.Kind `json:"kind"`
 	Error string         `json:"error"`
 	Hint  string         `json:"hint,omitempty"`
@@ -393,8 +393,13 @@ func status(k sallyport.Kind) int {
 }
 
 func fail(w http.ResponseWriter, err error) {
-	k := sallyport.KindOf(err)
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status(k))
-	_ = json.NewEncoder(w).Encode(Problem{Kind: k, Error: err.Error(), Hint: sallyport.HintOf(err)})
+	w.WriteHeader(status(sallyport.KindOf(err)))
+	_ = json.NewEncoder(w).Encode(problem(err))
 }
+
+func problem(err error) *Problem {
+	return &Problem{Kind: sallyport.KindOf(err), Error: err.Error(), Hint: sallyport.HintOf(err)}
+}
+
+func (p *Problem) err() error { return sallyport.E("", p.Kind, errors.New(p.Error), p.Hint) }

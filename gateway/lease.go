@@ -1,0 +1,102 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"sallyport"
+	"sallyport/audit"
+	"sallyport/seal"
+)
+
+// KeyUse is a live key, and what for: what `key ls` shows.
+type KeyUse struct {
+	seal.Lease
+	What    string `json:"what"` // job, view, upload
+	Name    string `json:"name"` // of the job, view or upload
+	Who     string `json:"who"`
+	Dataset string `json:"dataset"`
+	Purpose string `json:"purpose"`
+	Project string `json:"project"`
+}
+
+// Keys returns every live lease with who holds it for what, oldest first.
+func (g *Gateway) Keys(ctx context.Context) ([]KeyUse, error) {
+	leases, err := g.parts.Issuer.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	views, err := g.journal.views()
+	if err != nil {
+		return nil, err
+	}
+	byID := map[string]View{}
+	for _, v := range views {
+		byID[string(v.ID)] = v
+	}
+	uploads, err := g.journal.uploads()
+	if err != nil {
+		return nil, err
+	}
+	out := []KeyUse{}
+	for _, l := range leases {
+		if l.Destroyed != nil || !g.now().Before(l.Until) {
+			continue
+		}
+		use := KeyUse{Lease: l}
+		kind, name, _ := strings.Cut(l.Release, "/")
+		use.What, use.Name = "job", name
+		switch {
+		case kind == "upload":
+			use.What = "upload"
+			for _, u := range uploads {
+				if u.ID == name {
+					use.Who, use.Dataset, use.Project = u.By, u.Bucket, u.Project
+				}
+			}
+		case strings.HasPrefix(name, "view-"):
+			use.What = "view"
+			use.Dataset, use.Project = byID[name].Dataset, byID[name].Project
+		default:
+			if kind == "result" {
+				use.What = "result"
+			}
+			if job, err := g.journal.Job(sallyport.JobID(name)); err == nil {
+				use.Who, use.Dataset, use.Purpose, use.Project = job.Subject.ID, job.Dataset, job.Purpose, job.Project
+			}
+		}
+		out = append(out, use)
+	}
+	return out, nil
+}
+
+// DestroyKey ends a live key at once, whatever it is for: what it sealed opens
+// for nobody any more, and a job that needed it fails and is undone.
+func (g *Gateway) DestroyKey(ctx context.Context, by Subject, lease, reason string) error {
+	uses, err := g.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	for _, u := range uses {
+		if u.ID != lease {
+			continue
+		}
+		e := audit.Entry{Time: g.now().UTC(), Step: "destroy key", Phase: audit.Intent, Subject: by.ID, Lease: lease,
+			Dataset: u.Dataset, Project: u.Project, Reasons: []string{reason}}
+		if u.What == "job" || u.What == "result" {
+			e.Job = sallyport.JobID(u.Name)
+		}
+		if _, err := g.parts.Audit.Append(ctx, e); err != nil {
+			return err
+		}
+		err := g.parts.Issuer.Destroy(ctx, lease, "destroyed by "+by.ID+": "+reason)
+		e.Time, e.Phase = g.now().UTC(), audit.Outcome
+		if err != nil {
+			e.Decision = "error"
+		}
+		_, recErr := g.parts.Audit.Append(context.WithoutCancel(ctx), e)
+		return errors.Join(err, recErr)
+	}
+	return sallyport.Errorf("destroy key", sallyport.NotFound, "`sallyport key ls` lists the live ones.", "no live key %q", lease)
+}
