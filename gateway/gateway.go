@@ -101,6 +101,7 @@ type Gateway struct {
 	ended   map[sallyport.JobID]chan struct{} // closed when the job's goroutine ends
 	watch   map[int]watcher
 	watches int
+	steps   map[sallyport.JobID]string // where running jobs are; the journal knows finished steps only
 	running sync.WaitGroup
 }
 
@@ -120,7 +121,8 @@ func New(p Parts) (*Gateway, error) {
 		p.ScratchQuota = 10 << 30
 	}
 	return &Gateway{parts: p, journal: p.Journal, log: p.Log, slots: make(chan struct{}, max(1, cmpOr(p.Parallel, 4))),
-		cancels: map[sallyport.JobID]context.CancelCauseFunc{}, ended: map[sallyport.JobID]chan struct{}{}, watch: map[int]watcher{}}, nil
+		cancels: map[sallyport.JobID]context.CancelCauseFunc{}, ended: map[sallyport.JobID]chan struct{}{}, watch: map[int]watcher{},
+		steps: map[sallyport.JobID]string{}}, nil
 }
 
 func cmpOr(n, otherwise int) int {
@@ -221,10 +223,29 @@ func (g *Gateway) Cancel(ctx context.Context, id sallyport.JobID, by Subject) er
 }
 
 // Job returns a job as it stands.
-func (g *Gateway) Job(id sallyport.JobID) (Job, error) { return g.journal.Job(id) }
+func (g *Gateway) Job(id sallyport.JobID) (Job, error) {
+	job, err := g.journal.Job(id)
+	return g.live(job), err
+}
+
+// live tells the step that a running job is in.
+func (g *Gateway) live(job Job) Job {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if step, ok := g.steps[job.ID]; ok && !job.State.Final() {
+		job.Step = step
+	}
+	return job
+}
 
 // Jobs returns all jobs, oldest first.
-func (g *Gateway) Jobs() ([]Job, error) { return g.journal.Jobs() }
+func (g *Gateway) Jobs() ([]Job, error) {
+	jobs, err := g.journal.Jobs()
+	for i := range jobs {
+		jobs[i] = g.live(jobs[i])
+	}
+	return jobs, err
+}
 
 // Wait returns when the job has ended, or the context.
 func (g *Gateway) Wait(ctx context.Context, id sallyport.JobID) (Job, error) {

@@ -31,6 +31,7 @@ func (g *Gateway) launch(job Job) {
 		defer func() {
 			g.mu.Lock()
 			delete(g.cancels, job.ID)
+			delete(g.steps, job.ID)
 			g.mu.Unlock()
 			cancel(nil)
 			close(ended)
@@ -66,8 +67,11 @@ func (p *passage) whole(ctx context.Context) error {
 		case errors.Is(err, errStopping):
 			return nil
 		default:
-			if cause := context.Cause(ctx); cause != nil && errors.Is(cause, errStopping) {
+			// What interrupted the step says more than how the step broke off.
+			if cause := context.Cause(ctx); errors.Is(cause, errStopping) {
 				return nil
+			} else if cause != nil {
+				err = cause
 			}
 			p.decide(err)
 		}
@@ -139,6 +143,11 @@ func (p *passage) point(step, point string) {
 
 func (p *passage) begin(step string) {
 	p.job.Step, p.began = step, p.g.now()
+	if p.view == "" {
+		p.g.mu.Lock()
+		p.g.steps[p.job.ID] = step
+		p.g.mu.Unlock()
+	}
 	p.tell(step, "begin", "")
 }
 
