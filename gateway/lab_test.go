@@ -398,3 +398,11 @@ func (f *farSide) execute(ctx context.Context, a routing.Assignment) (routing.Ou
 	})
 	return oc, err
 }
+
+func replaceOnce(t *testing.T, s, old, new string) string {
+	t.Helper()
+	if strings.Count(s, old) != 1 {
+		t.Fatalf("%q is not there once", old)
+	}
+	return strings.Replace(s, old, new, 1)
+}

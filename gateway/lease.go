@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"sallyport"
 	"sallyport/audit"
@@ -71,6 +72,47 @@ func (g *Gateway) Keys(ctx context.Context) ([]KeyUse, error) {
 	return out, nil
 }
 
+// confirmWithin is how long the first of two people waits for the second.
+const confirmWithin = time.Hour
+
+// confirm lets an act pass if policy wants one person for it, or if this is the
+// second of two. The first is told that a second is needed, and recorded.
+func (g *Gateway) confirm(ctx context.Context, by Subject, act, target, reason string) error {
+	if !g.parts.Policy.TwoPeople(ctx, act) {
+		return nil
+	}
+	g.mu.Lock()
+	first, ok := g.pending[act+" "+target]
+	if ok && g.now().Sub(first.at) > confirmWithin {
+		ok = false
+	}
+	if ok && first.by != by.ID {
+		delete(g.pending, act+" "+target)
+	} else if !ok {
+		g.pending[act+" "+target] = request{by.ID, g.now()}
+	}
+	g.mu.Unlock()
+	switch {
+	case ok && first.by != by.ID:
+		return nil
+	case ok:
+		return sallyport.Errorf(act, sallyport.Denied, "Ask a second person.", "policy wants two people, and %s asked already", by.ID)
+	}
+	e := audit.Entry{Time: g.now().UTC(), Step: act, Phase: audit.Note, Subject: by.ID, Lease: target, Decision: "deny",
+		Reasons: []string{"waits for a second person: " + reason}}
+	if _, err := g.parts.Audit.Append(ctx, e); err != nil {
+		return err
+	}
+	return sallyport.Errorf(act, sallyport.Denied, "Ask a second person to say the same within an hour.", "policy wants two people for this; %s is the first", by.ID)
+}
+
+// request is the first half of an act that needs two people. It is kept in
+// memory only: after a restart both must ask again.
+type request struct {
+	by string
+	at time.Time
+}
+
 // DestroyKey ends a live key at once, whatever it is for: what it sealed opens
 // for nobody any more, and a job that needed it fails and is undone.
 func (g *Gateway) DestroyKey(ctx context.Context, by Subject, lease, reason string) error {
@@ -81,6 +123,9 @@ func (g *Gateway) DestroyKey(ctx context.Context, by Subject, lease, reason stri
 	for _, u := range uses {
 		if u.ID != lease {
 			continue
+		}
+		if err := g.confirm(ctx, by, "key.destroy", lease, reason); err != nil {
+			return err
 		}
 		e := audit.Entry{Time: g.now().UTC(), Step: "destroy key", Phase: audit.Intent, Subject: by.ID, Lease: lease,
 			Dataset: u.Dataset, Project: u.Project, Reasons: []string{reason}}

@@ -223,7 +223,7 @@ func (g *Gateway) liveView(ctx context.Context, k string, viewer *passage, a adm
 	if err != nil {
 		return View{}, err
 	}
-	if v, ok := all[k]; ok && g.now().Before(v.Parcel.Until) {
+	if v, ok := all[k]; ok && g.keyLives(ctx, v) {
 		if obj, err := g.parts.Hold.Open(ctx, v.Parcel.Ref); err == nil {
 			obj.Close()
 			v.Used = g.now().UTC()
@@ -248,6 +248,13 @@ func (g *Gateway) liveView(ctx context.Context, k string, viewer *passage, a adm
 		return View{}, errors.Join(err, p.discard(ctx))
 	}
 	return v, g.journal.putView(k, &v)
+}
+
+// keyLives reports whether a view can still be opened: its lease may have run
+// out, or been destroyed in an emergency.
+func (g *Gateway) keyLives(ctx context.Context, v View) bool {
+	_, err := g.parts.Issuer.Fetch(ctx, v.Lease)
+	return err == nil
 }
 
 // materialize is the passage cut short: hold, then release.

@@ -62,8 +62,8 @@ type Engine struct {
 
 // state is all that an evaluation reads. It is never changed, only replaced.
 type state struct {
-	admit, release rego.PreparedEvalQuery
-	policy, data   sallyport.Digest
+	admit, release, approval rego.PreparedEvalQuery
+	policy, data             sallyport.Digest
 }
 
 // New compiles cfg.Bundle. Errors are [sallyport.Invalid] and name file and line.
@@ -115,7 +115,8 @@ func (e *Engine) SetOverlay(ctx context.Context, overlay map[string]any) error {
 	}
 	next := &state{policy: e.bundle.digest, data: digest}
 	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
-	for q, into := range map[string]*rego.PreparedEvalQuery{admitQuery: &next.admit, releaseQuery: &next.release} {
+	for q, into := range map[string]*rego.PreparedEvalQuery{
+		admitQuery: &next.admit, releaseQuery: &next.release, approvalQuery: &next.approval} {
 		*into, err = rego.New(rego.Query(q), rego.Compiler(e.bundle.compiler), rego.Store(store),
 			rego.Capabilities(capabilities()), rego.StrictBuiltinErrors(true)).PrepareForEval(ctx)
 		if err != nil {
