@@ -24,6 +24,7 @@ var (
 	releasesBucket = []byte("releases") // dataset NUL time NUL job → sallyport.Release
 	viewsBucket    = []byte("views")    // view key → View
 	uploadsBucket  = []byte("uploads")  // upload → Upload
+	stagingsBucket = []byte("stagings") // multipart upload → staging
 )
 
 // OpenJournal opens or makes the journal at path. One process at a time.
@@ -43,7 +44,7 @@ func openJournal(path string, readOnly bool) (*Journal, error) {
 	}
 	if !readOnly {
 		err = db.Update(func(tx *bolt.Tx) error {
-			for _, b := range [][]byte{jobsBucket, stepsBucket, releasesBucket, viewsBucket, uploadsBucket} {
+			for _, b := range [][]byte{jobsBucket, stepsBucket, releasesBucket, viewsBucket, uploadsBucket, stagingsBucket} {
 				if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 					return err
 				}

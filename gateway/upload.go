@@ -3,7 +3,9 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"crypto/md5" //nolint:gosec // S3's ETag, not a seal
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,24 +59,25 @@ type Upload struct {
 // quota. It is encrypted as it arrives, and nothing is visible unless body ends
 // cleanly.
 func (g *Gateway) Put(ctx context.Context, who Access, bucket, key string, body io.Reader) (ObjectInfo, error) {
+	return g.put(ctx, who, bucket, key, body, 0)
+}
+
+// put takes an upload; freed bytes of the quota are given back when it is there.
+func (g *Gateway) put(ctx context.Context, who Access, bucket, key string, body io.Reader, freed int64) (ObjectInfo, error) {
 	p := g.viewer(who, bucket)
-	u, err := g.receive(ctx, p, who, bucket, key, body)
+	u, err := g.receive(ctx, p, who, bucket, key, body, freed)
 	if recErr := g.recordUpload(ctx, p, "put", u, err); recErr != nil {
 		return ObjectInfo{}, errors.Join(err, recErr)
 	}
 	return u.Object, err
 }
 
-func (g *Gateway) receive(ctx context.Context, p *passage, who Access, bucket, key string, body io.Reader) (Upload, error) {
+func (g *Gateway) receive(ctx context.Context, p *passage, who Access, bucket, key string, body io.Reader, freed int64) (Upload, error) {
 	u := Upload{Bucket: bucket, Project: who.Project, By: who.Subject.ID, State: InScratch}
 	if bucket != Scratch {
 		u.State = Quarantined
-		if !strings.HasPrefix(key, Inbox) || key == Inbox {
-			return u, sallyport.Errorf("put", sallyport.Denied, "Put it under "+Inbox+", or into the bucket "+Scratch+".",
-				"a dataset takes uploads under %s only", Inbox)
-		}
 	}
-	if err := g.mayUpload(ctx, p, who, bucket); err != nil {
+	if err := g.mayPut(ctx, p, who, bucket, key); err != nil {
 		return u, err
 	}
 	e := p.entry("put", audit.Intent)
@@ -92,8 +95,9 @@ func (g *Gateway) receive(ctx context.Context, p *passage, who Access, bucket, k
 		return u, err
 	}
 	u.Lease = lease.ID
-	sum := sha256.New()
-	in := &counted{r: io.TeeReader(body, sum), left: room}
+	room += freed
+	sum, tag := sha256.New(), md5.New() //nolint:gosec // S3's ETag, not a seal
+	in := &counted{r: io.TeeReader(body, io.MultiWriter(sum, tag)), left: room}
 	u.Parcel, err = SealTo(ctx, g.parts.Hold, uploadRef(g.parts.HoldName, u.ID), lease.Recipient, lease.Until,
 		func(w io.Writer) error {
 			u.Profile, u.Problem, err = g.scanInto(ctx, w, in)
@@ -103,7 +107,7 @@ func (g *Gateway) receive(ctx context.Context, p *passage, who Access, bucket, k
 		return u, errors.Join(err, g.parts.Issuer.Destroy(context.WithoutCancel(ctx), u.Lease, "upload failed"))
 	}
 	d := sallyport.DigestSum(sum.Sum(nil))
-	u.Object = ObjectInfo{Key: key, Size: in.n, Digest: d, ETag: strings.TrimPrefix(string(d), "sha256:")[:32] + "-1", Modified: g.now().UTC()}
+	u.Object = ObjectInfo{Key: key, Size: in.n, Digest: d, ETag: hex.EncodeToString(tag.Sum(nil)), Modified: g.now().UTC()}
 	old, err := g.uploads(func(o Upload) bool {
 		return o.Bucket == bucket && o.Project == who.Project && o.Object.Key == key && o.live()
 	})
@@ -122,6 +126,15 @@ func (g *Gateway) receive(ctx context.Context, p *passage, who Access, bucket, k
 }
 
 func (u Upload) live() bool { return u.State == Quarantined || u.State == InScratch }
+
+// mayPut says whether the caller may put an object of that name.
+func (g *Gateway) mayPut(ctx context.Context, p *passage, who Access, bucket, key string) error {
+	if bucket != Scratch && (!strings.HasPrefix(key, Inbox) || key == Inbox) {
+		return sallyport.Errorf("put", sallyport.Denied, "Put it under "+Inbox+", or into the bucket "+Scratch+".",
+			"a dataset takes uploads under %s only", Inbox)
+	}
+	return g.mayUpload(ctx, p, who, bucket)
+}
 
 // mayUpload asks door 1. For scratch, being somebody of the project is enough.
 func (g *Gateway) mayUpload(ctx context.Context, p *passage, who Access, bucket string) error {
@@ -149,6 +162,15 @@ func (g *Gateway) room(who Access, bucket string) (int64, error) {
 	room := g.parts.ScratchQuota
 	for _, u := range list {
 		room -= u.Object.Size
+	}
+	staged, err := g.journal.stagings()
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range staged {
+		if s.Bucket == Scratch && s.Project == who.Project {
+			room -= s.stored()
+		}
 	}
 	return max(0, min(limit, room)), nil
 }
@@ -393,6 +415,13 @@ func (g *Gateway) sweepUnfinished(ctx context.Context) error {
 	for _, u := range all {
 		known[u.ID] = true
 	}
+	staged, err := g.journal.stagings()
+	if err != nil {
+		return err
+	}
+	for _, s := range staged {
+		known[s.ID] = true
+	}
 	leases, err := g.parts.Issuer.List(ctx)
 	if err != nil {
 		return err
@@ -421,6 +450,17 @@ func (g *Gateway) sweepUploads(ctx context.Context) error {
 	list, err := g.uploads(func(u Upload) bool { return u.live() && !g.now().Before(u.Parcel.Until) })
 	if err != nil {
 		return err
+	}
+	staged, err := g.journal.stagings()
+	if err != nil {
+		return err
+	}
+	for _, s := range staged { // a multipart upload that nobody completes ends with its key
+		if _, err := g.parts.Issuer.Fetch(ctx, s.Lease); sallyport.KindOf(err) == sallyport.NotFound {
+			if err := g.forgetStaging(ctx, s, "lease ran out"); err != nil {
+				return err
+			}
+		}
 	}
 	for _, u := range list {
 		p := &passage{g: g, view: "expire", job: Job{Request: Request{Dataset: u.Bucket, Project: u.Project}}}

@@ -153,3 +153,64 @@ func TestABrokenOrForbiddenUploadLeavesNothing(t *testing.T) {
 		t.Errorf("%d denials recorded, want 5", n)
 	}
 }
+
+func TestMultipart(t *testing.T) {
+	l := newLab(t, func(l *lab) { l.parts.ScratchQuota = 100 })
+	id, err := l.g.CreateMultipart(t.Context(), ada(), gateway.Scratch, "big")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(n int, body string) gateway.PartInfo {
+		t.Helper()
+		p, err := l.g.PutPart(t.Context(), ada(), id, gateway.Scratch, "big", n, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	two, one := put(2, "world"), put(1, "bye ")
+	wrong := one
+	one = put(1, "hello ")
+	if _, err := l.g.CompleteMultipart(t.Context(), ada(), id, gateway.Scratch, "big", []gateway.PartInfo{wrong, two}); sallyport.KindOf(err) != sallyport.Conflict {
+		t.Errorf("a replaced part was taken: %v", err)
+	}
+	if _, err := l.g.PutPart(t.Context(), ada(), id, gateway.Scratch, "big", 3, strings.NewReader(strings.Repeat("x", 95))); sallyport.KindOf(err) != sallyport.Exhausted {
+		t.Errorf("parts beyond the quota: %v", err)
+	}
+	eve := ada()
+	eve.Subject.ID = "eve"
+	if _, err := l.g.MultipartParts(t.Context(), eve, id, gateway.Scratch, "big"); sallyport.KindOf(err) != sallyport.NotFound {
+		t.Errorf("another's upload: %v", err)
+	}
+	if _, err := l.g.CompleteMultipart(t.Context(), ada(), id, gateway.Scratch, "big", []gateway.PartInfo{one, two}); err != nil {
+		t.Fatal(err)
+	}
+	o, err := l.g.Open(t.Context(), ada(), gateway.Scratch, "big")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if got := readAll(t, o); got != "hello world" {
+		t.Errorf("made %q", got)
+	}
+	if l.liveKeys() != 1 || len(l.inHold()) != 1 {
+		t.Errorf("%d keys, hold %v", l.liveKeys(), l.inHold())
+	}
+	id, err = l.g.CreateMultipart(t.Context(), ada(), gateway.Scratch, "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put2, err := l.g.PutPart(t.Context(), ada(), id, gateway.Scratch, "other", 1, strings.NewReader("x"))
+	if err != nil || put2.Size != 1 {
+		t.Fatal(put2, err)
+	}
+	if err := l.g.AbortMultipart(t.Context(), ada(), id, gateway.Scratch, "other"); err != nil {
+		t.Fatal(err)
+	}
+	if l.liveKeys() != 1 || len(l.inHold()) != 1 {
+		t.Errorf("after abort: %d keys, hold %v", l.liveKeys(), l.inHold())
+	}
+	if _, err := l.g.CreateMultipart(t.Context(), ada(), "patients", "not-inbox"); sallyport.KindOf(err) != sallyport.Denied {
+		t.Errorf("outside the inbox: %v", err)
+	}
+}
