@@ -107,19 +107,30 @@ func validOrigin(s string) bool {
 type signer struct {
 	name     string
 	hash     uint32
-	key      ed25519.PrivateKey
+	sign     func(msg []byte) ([]byte, error)
+	public   ed25519.PublicKey
 	verifier string
 }
 
-func newSigner(origin string, seed []byte) (*signer, error) {
+func newSigner(cfg Config) (*signer, error) {
+	origin := cfg.Origin
 	if !validOrigin(origin) {
 		return nil, fmt.Errorf("origin %q must be a name such as lab.example/sallyport, without spaces or plus", origin)
 	}
-	if len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("the seed has %d bytes, not %d", len(seed), ed25519.SeedSize)
+	sign, public := cfg.Sign, cfg.Public
+	switch {
+	case sign != nil && cfg.Seed == nil:
+		if len(public) != ed25519.PublicKeySize {
+			return nil, fmt.Errorf("the public key has %d bytes, not %d", len(public), ed25519.PublicKeySize)
+		}
+	case sign == nil && len(cfg.Seed) == ed25519.SeedSize:
+		key := ed25519.NewKeyFromSeed(cfg.Seed)
+		sign = func(msg []byte) ([]byte, error) { return ed25519.Sign(key, msg), nil }
+		public = key.Public().(ed25519.PublicKey)
+	default:
+		return nil, fmt.Errorf("the seed has %d bytes, not %d, or there are two signers", len(cfg.Seed), ed25519.SeedSize)
 	}
-	key := ed25519.NewKeyFromSeed(seed)
-	vkey, err := note.NewEd25519VerifierKey(origin, key.Public().(ed25519.PublicKey))
+	vkey, err := note.NewEd25519VerifierKey(origin, public)
 	if err != nil {
 		return nil, err
 	}
@@ -127,12 +138,31 @@ func newSigner(origin string, seed []byte) (*signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &signer{name: origin, hash: v.KeyHash(), key: key, verifier: vkey}, nil
+	return &signer{name: origin, hash: v.KeyHash(), sign: sign, public: public, verifier: vkey}, nil
 }
 
-func (s *signer) Name() string                    { return s.name }
-func (s *signer) KeyHash() uint32                 { return s.hash }
-func (s *signer) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.key, msg), nil }
+func (s *signer) Name() string    { return s.name }
+func (s *signer) KeyHash() uint32 { return s.hash }
+
+// Sign asks for a signature and checks it: one that does not verify would make
+// a log that convicts its honest keeper.
+func (s *signer) Sign(msg []byte) ([]byte, error) {
+	sig, err := s.sign(msg)
+	if err == nil && !ed25519.Verify(s.public, msg, sig) {
+		err = errors.New("the signature does not verify: the signing key is another one now")
+	}
+	if err != nil {
+		return nil, &unsigned{err}
+	}
+	return sig, nil
+}
+
+// unsigned is a checkpoint that could not be signed. Nothing was written then,
+// and the next batch may succeed.
+type unsigned struct{ err error }
+
+func (u *unsigned) Error() string { return "sign checkpoint: " + u.err.Error() }
+func (u *unsigned) Unwrap() error { return u.err }
 
 // checkpoint returns the signed note for a tree.
 func (s *signer) checkpoint(size uint64, root tlog.Hash) (string, error) {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -28,9 +29,14 @@ const (
 
 // Config says where a log is and who signs it.
 type Config struct {
-	Path   string           // of the file; it is made if it is not there
-	Origin string           // names the log in its checkpoints, e.g. "lab.example/sallyport": no spaces, no plus
-	Seed   []byte           // 32 bytes, the Ed25519 key (RFC 8032) that signs checkpoints
+	Path   string // of the file; it is made if it is not there
+	Origin string // names the log in its checkpoints, e.g. "lab.example/sallyport": no spaces, no plus
+	Seed   []byte // 32 bytes, the Ed25519 key (RFC 8032) that signs checkpoints
+	// Sign and Public sign instead of Seed, for a key that never leaves its
+	// keeper. While Sign fails nothing is recorded, and so nothing done; the log
+	// goes on when it works again.
+	Sign   func(msg []byte) ([]byte, error)
+	Public ed25519.PublicKey
 	Now    func() time.Time // for entries without a time; nil: time.Now
 }
 
@@ -78,7 +84,7 @@ type reply struct {
 // or key.
 func Open(cfg Config) (*Log, error) {
 	const op = "open audit log"
-	s, err := newSigner(cfg.Origin, cfg.Seed)
+	s, err := newSigner(cfg)
 	if err != nil {
 		return nil, sallyport.E(op, sallyport.Invalid, err, "Set the site's name and the log's signing key.")
 	}
@@ -307,6 +313,9 @@ func (l *Log) commit(batch []pending) ([]Receipt, error) {
 			return tx.Bucket([]byte(bucketHead)).Put([]byte(keyCheckpoint), []byte(at.checkpoint))
 		})
 	})
+	if u, ok := errors.AsType[*unsigned](err); ok {
+		return nil, sallyport.E(op, sallyport.Unavailable, u, "Look after the keeper of the log's signing key: until it signs, nothing is done.")
+	}
 	if err != nil {
 		kind := sallyport.Unavailable
 		if noRoom(err) {

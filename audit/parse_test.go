@@ -69,7 +69,7 @@ func FuzzLeaf(f *testing.F) {
 }
 
 func testCheckpoint(t testing.TB) (*signer, string) {
-	s, err := newSigner(testOrigin, testSeed)
+	s, err := newSigner(Config{Origin: testOrigin, Seed: testSeed})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestParseCheckpoint(t *testing.T) {
 	_, err = ParseCheckpoint(string(alone), s.verifier)
 	wantKind(t, err, sallyport.Damaged)
 
-	other, _ := newSigner(testOrigin, otherSeed)
+	other, _ := newSigner(Config{Origin: testOrigin, Seed: otherSeed})
 	_, err = ParseCheckpoint(cp, other.verifier)
 	wantKind(t, err, sallyport.Damaged)
 	_, err = ParseCheckpoint(strings.Replace(cp, "\n3\n", "\n4\n", 1), s.verifier)

@@ -230,7 +230,7 @@ func TestMutations(t *testing.T) {
 		}
 		wantDamage(t, "empty", put(""), key, -1, Removed)
 		wantDamage(t, "earlier", put(receipts[6].Checkpoint), key, 7, Added)
-		other, _ := newSigner(testOrigin, otherSeed)
+		other, _ := newSigner(Config{Origin: testOrigin, Seed: otherSeed})
 		c, err := ParseCheckpoint(own, key)
 		if err != nil {
 			t.Fatal(err)
@@ -329,8 +329,8 @@ func TestAgainstAnOldCheckpoint(t *testing.T) {
 		}
 		return v
 	}
-	thief, _ := newSigner(testOrigin, testSeed)
-	other, _ := newSigner(testOrigin, otherSeed)
+	thief, _ := newSigner(Config{Origin: testOrigin, Seed: testSeed})
+	other, _ := newSigner(Config{Origin: testOrigin, Seed: otherSeed})
 	for seq := uint64(0); seq < n; seq++ {
 		// All that follows from a forged record is forged too: without the key
 		// the signed root convicts, though it cannot say which record.

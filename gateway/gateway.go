@@ -69,6 +69,7 @@ type Parts struct {
 	Journal  *Journal
 	Patience time.Duration // how long a job waits for nodes
 	Parallel int           // jobs at once; 0 is 4
+	Retry    time.Duration // between tries to record what could not be recorded; 0 is 5 s
 	Now      func() time.Time
 	Log      *slog.Logger
 
@@ -111,6 +112,9 @@ func New(p Parts) (*Gateway, error) {
 	if p.Catalog == nil || p.Policy == nil || p.Runner == nil || p.Issuer == nil || p.Deriver == nil || p.Hold == nil ||
 		p.Results == nil || p.Ledger == nil || p.Audit == nil || p.Journal == nil || p.Now == nil || p.Log == nil {
 		return nil, sallyport.Errorf("gateway", sallyport.Internal, "", "a part is missing")
+	}
+	if p.Retry == 0 {
+		p.Retry = 5 * time.Second
 	}
 	if p.UploadTTL == 0 {
 		p.UploadTTL = uploadTTL

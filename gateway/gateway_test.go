@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +13,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -89,15 +92,26 @@ func TestThroughBothDoors(t *testing.T) {
 
 // Invariant 1: no record, no act.
 func TestNoRecordNoAct(t *testing.T) {
-	l := newLab(t, nil)
+	l := newLab(t, func(l *lab) { l.parts.Retry = 5 * time.Millisecond })
 	if err := l.parts.Audit.Close(); err != nil {
 		t.Fatal(err)
 	}
 	l.issuer.onFetch = func(string) { t.Error("a key was fetched without a record") }
+	events, stop := l.g.Watch("burst")
+	defer stop()
 	if _, err := l.g.Submit(t.Context(), request("burst", "patients", sallyport.Outside)); err != nil {
 		t.Fatal(err)
 	}
-	job, err := l.g.Wait(t.Context(), "burst")
+	begun := 0
+	for e := range events { // it tries again and again
+		if e.Phase == "begin" {
+			if begun++; begun == 3 {
+				break
+			}
+		}
+	}
+	l.g.Stop()
+	job, err := l.g.Job("burst")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +124,58 @@ func TestNoRecordNoAct(t *testing.T) {
 	}
 	if len(l.far.Seen) != 0 || len(l.inHold()) != 0 {
 		t.Error("bytes moved without a record")
+	}
+}
+
+// While records cannot be made the job waits where it is; when they can again,
+// it goes on without a restart.
+func TestWaitsForTheRecord(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	var away atomic.Bool
+	l := newLab(t, func(l *lab) {
+		var err error
+		l.parts.Retry = 5 * time.Millisecond
+		l.parts.Audit, err = audit.Open(audit.Config{Path: filepath.Join(t.TempDir(), "signed.db"), Origin: "lab", Public: key.Public().(ed25519.PublicKey),
+			Sign: func(msg []byte) ([]byte, error) {
+				if away.Load() {
+					return nil, errors.New("sealed")
+				}
+				return ed25519.Sign(key, msg), nil
+			}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	tried := make(chan struct{}, 100)
+	l.issuer.onFetch = func(string) {
+		select {
+		case tried <- struct{}{}:
+		default:
+		}
+	}
+	away.Store(true)
+	if _, err := l.g.Submit(t.Context(), request("burst", "patients", sallyport.Outside)); err != nil {
+		t.Fatal(err)
+	}
+	events, stop := l.g.Watch("burst")
+	defer stop()
+	begun := 0
+	for e := range events { // it tries again and again, and does nothing
+		if e.Phase == "begin" {
+			if begun++; begun == 3 {
+				break
+			}
+		}
+	}
+	select {
+	case <-tried:
+		t.Error("a key was fetched while nothing could be recorded")
+	default:
+	}
+	away.Store(false)
+	job, err := l.g.Wait(t.Context(), "burst")
+	if err != nil || job.State != gateway.Done {
+		t.Errorf("%s %v %v", job.State, job.Reasons, err)
 	}
 }
 

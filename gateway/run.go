@@ -44,12 +44,37 @@ func (g *Gateway) launch(job Job) {
 				return
 			}
 		}
+		g.persist(ctx, job)
+	})
+}
+
+// persist takes a job to its end. What cannot be recorded now is tried again
+// from where the journal stands, as after a restart, for as long as the log may
+// still be written.
+func (g *Gateway) persist(ctx context.Context, job Job) {
+	again := time.NewTicker(g.parts.Retry)
+	defer again.Stop()
+	for {
 		p := &passage{g: g, job: job}
-		if err := p.whole(ctx); err != nil {
+		err := p.whole(ctx)
+		if err == nil {
+			return
+		}
+		if g.parts.Audit.Err() != nil || context.Cause(ctx) != nil {
 			g.log.Error("job stays as it is until the gateway restarts", "job", job.ID, "err", err)
 			p.tell("end", "failed", err.Error())
+			return
 		}
-	})
+		g.log.Warn("job waits: what it does cannot be recorded", "job", job.ID, "err", err)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+		if j, err := g.journal.Job(job.ID); err == nil {
+			job = j
+		}
+	}
 }
 
 // whole takes the job from where it stands to its end. An error means that the
@@ -72,6 +97,9 @@ func (p *passage) whole(ctx context.Context) error {
 				return nil
 			} else if cause != nil {
 				err = cause
+			}
+			if u, ok := errors.AsType[*unrecorded](err); ok {
+				return u // nothing is decided that cannot be recorded
 			}
 			p.decide(err)
 		}
@@ -130,10 +158,17 @@ func (p *passage) entry(step string, phase audit.Phase) audit.Entry {
 // what happened is recorded.
 func (p *passage) record(ctx context.Context, e audit.Entry) error {
 	if _, err := p.g.parts.Audit.Append(context.WithoutCancel(ctx), e); err != nil {
-		return fmt.Errorf("no record, no act: %w", err)
+		return &unrecorded{err}
 	}
 	return nil
 }
+
+// unrecorded is a step that could not be recorded, and so was not taken, or
+// must be taken again.
+type unrecorded struct{ err error }
+
+func (u *unrecorded) Error() string { return "no record, no act: " + u.err.Error() }
+func (u *unrecorded) Unwrap() error { return u.err }
 
 func (p *passage) point(step, point string) {
 	if p.g.parts.Point != nil {
@@ -279,5 +314,12 @@ func (g *Gateway) RecordUnproved(ctx context.Context, claimed, dataset, code str
 func (g *Gateway) RecordRefusal(ctx context.Context, uid uint32, dataset, purpose string, why error) error {
 	_, err := g.parts.Audit.Append(ctx, audit.Entry{Time: g.now().UTC(), Step: "identify", Phase: audit.Note,
 		Subject: fmt.Sprintf("unix:uid=%d", uid), Dataset: dataset, Purpose: purpose, Decision: "deny", Reasons: []string{why.Error()}})
+	return err
+}
+
+// RecordAccess records that an access key was issued or revoked.
+func (g *Gateway) RecordAccess(ctx context.Context, who, project, purpose, step, key string) error {
+	_, err := g.parts.Audit.Append(ctx, audit.Entry{Time: g.now().UTC(), Step: step, Phase: audit.Note,
+		Subject: who, Project: project, Purpose: purpose, Reasons: []string{"key " + key}})
 	return err
 }

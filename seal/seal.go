@@ -5,6 +5,7 @@ package seal
 
 import (
 	"context"
+	"crypto/ed25519"
 	"time"
 )
 
@@ -19,6 +20,9 @@ type Lease struct {
 	Destroyed *time.Time `json:"destroyed,omitempty"`
 	Reason    string     `json:"reason,omitempty"` // why it was destroyed
 }
+
+// Live says whether the lease holds at the time now: its end itself is past it.
+func (l Lease) Live(now time.Time) bool { return l.Destroyed == nil && now.Before(l.Until) }
 
 // Issuer mints, keeps and destroys per-release keys. All methods are safe for
 // concurrent use, and what they did is durable when they return nil.
@@ -46,4 +50,29 @@ type Issuer interface {
 // as the issuer's root lives; different purposes give independent bytes.
 type Deriver interface {
 	Derive(ctx context.Context, purpose string) ([]byte, error)
+}
+
+// Sweeper is an optional power of an Issuer: it destroys every lease that has
+// run out, finishes destructions that were interrupted, and returns the leases
+// it ended, oldest first, so that each end can be recorded. Until then a lease
+// past its end is refused, but its key still exists. With an error it returns
+// what it got done; asked again it goes on.
+type Sweeper interface {
+	Sweep(ctx context.Context) ([]Lease, error)
+}
+
+// Wrapper is an optional power of an Issuer: hand a live lease's key over by a
+// token that opens once, for whoever can reach the issuer's own server. What
+// the token opens to is the issuer's affair. ttl bounds how long the token
+// waits, and the lease's end bounds ttl; destroying the lease recalls tokens
+// that nobody has opened.
+type Wrapper interface {
+	Wrapped(ctx context.Context, id string, ttl time.Duration) (token string, err error)
+}
+
+// Signer is an optional power of an Issuer: Ed25519 signatures (RFC 8032) by
+// named keys that never leave its server.
+type Signer interface {
+	Sign(ctx context.Context, name string, msg []byte) ([]byte, error)
+	PublicKey(ctx context.Context, name string) (ed25519.PublicKey, error)
 }

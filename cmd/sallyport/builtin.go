@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
 	"sallyport"
@@ -16,9 +17,11 @@ import (
 	"sallyport/routing/network"
 	"sallyport/seal"
 	"sallyport/seal/keyfile"
+	"sallyport/seal/vault"
 	"sallyport/store"
 	"sallyport/store/dir"
 	"sallyport/store/mem"
+	"sallyport/store/s3"
 )
 
 // This file is the one list of what this binary can do. To add a thing, write
@@ -64,6 +67,10 @@ func (o opener) stores() plug.Set[store.Store] {
 			c.Path = o.cfg.path(c.Path)
 			return dir.Open(o.name, c)
 		}),
+		plug.Of("s3", "a bucket of an S3 server: multipart, versions, encryption by the server", func(_ context.Context, c s3.Config) (store.Store, error) {
+			c.CAFile, c.CredentialsFile = o.cfg.path(c.CAFile), o.cfg.path(c.CredentialsFile)
+			return s3.Open(o.name, c)
+		}),
 		plug.Of("mem", "this process's memory, gone when it ends: for trials", func(_ context.Context, c mem.Config) (store.Store, error) {
 			return mem.Open(o.name, c)
 		}),
@@ -82,6 +89,9 @@ func (o opener) issuers() plug.Set[keyIssuer] {
 		plug.Of("keyfile", "keys under a root key in a folder of this machine", func(_ context.Context, c keyfile.Config) (keyIssuer, error) {
 			c.Dir = o.cfg.path(c.Dir)
 			return keyfile.Open(c, o.now)
+		}),
+		plug.Of("vault", "keys in HashiCorp Vault or OpenBao: one transit key a release, deleted with it", func(ctx context.Context, c vault.Config) (keyIssuer, error) {
+			return vault.Open(ctx, c.Resolve(o.cfg.path), vault.Parts{Now: o.now, StateDir: filepath.Join(o.cfg.path(o.cfg.State), "vault")})
 		}),
 	)
 }

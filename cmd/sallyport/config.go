@@ -54,6 +54,8 @@ type Config struct {
 	// Projects are what people work for, with a budget for outside nodes.
 	Projects map[string]ProjectConfig `yaml:"projects"`
 
+	// S3 is the door for S3 clients.
+	S3 S3Config `yaml:"s3"`
 	// Console is the address reserved for the web console.
 	Console ConsoleConfig `yaml:"console"`
 

@@ -30,7 +30,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
 	Dataset datasetCmd `cmd:"" help:"Describe datasets: add, ls, show, scan, prepare, inbox."`
 	Job     jobCmd     `cmd:"" help:"Use datasets: submit, ls, show, logs, result, cancel."`
-	Key     keyCmd     `cmd:"" help:"Live keys: ls, destroy."`
+	Key     keyCmd     `cmd:"" help:"Access keys and live keys: new, access, revoke, ls, destroy."`
 	Audit   auditCmd   `cmd:"" help:"See and prove what happened: ls, show, verify, checkpoint."`
 	Policy  policyCmd  `cmd:"" help:"Test the policy bundle."`
 	Node    nodeCmd    `cmd:"" help:"Nodes of the outside: ls, token; and run one from this binary."`

@@ -68,12 +68,17 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gate
 	if w.network != nil {
 		enroller = w.network
 	}
-	door := control.New(w.gateway, identity.NewDirectory(cfg.people(), identity.Operator()), enroller, log)
+	people := identity.NewDirectory(cfg.people(), identity.Operator())
+	door := control.New(w.gateway, people, enroller, w.access, log)
 	console, err := reserve(cfg.Console.Listen)
 	if err != nil {
 		return err
 	}
 	if err := w.gateway.Start(ctx); err != nil {
+		return err
+	}
+	s3, err := w.openS3(ctx, people, log)
+	if err != nil {
 		return err
 	}
 	var group errgroup.Group
@@ -86,13 +91,47 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gate
 			return nil
 		})
 	}
+	if s3 != nil {
+		log.Info("S3 door is open", "address", s3.l.Addr().String(), "certificate", s3.fingerprint)
+		group.Go(func() error {
+			if err := s3.Serve(); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	sweeping, stopSweeping := context.WithCancel(ctx)
+	defer stopSweeping()
+	if w.access != nil {
+		group.Go(func() error { return sweepAccess(sweeping, w, log) })
+	}
 	err = use(w)
+	stopSweeping()
 	w.gateway.Stop()
 	err = errors.Join(err, door.Close())
+	if s3 != nil {
+		err = errors.Join(err, s3.Close())
+	}
 	if console != nil {
 		err = errors.Join(err, console.Close())
 	}
 	return errors.Join(err, group.Wait())
+}
+
+// sweepAccess erases the secrets of access keys that ended.
+func sweepAccess(ctx context.Context, w *wiring, log *slog.Logger) error {
+	t := time.NewTicker(time.Minute)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if _, err := w.access.Sweep(ctx); err != nil {
+				log.Error("access keys could not be swept", "err", err)
+			}
+		}
+	}
 }
 
 // reserved holds the console's address until there is a console, and says so.

@@ -18,6 +18,7 @@ import (
 	"sallyport/audit"
 	"sallyport/catalog"
 	"sallyport/gateway"
+	"sallyport/gateway/identity"
 	"sallyport/internal/plug"
 	"sallyport/internal/sandbox"
 	"sallyport/internal/strict"
@@ -39,7 +40,8 @@ type wiring struct {
 	hold     store.Store
 	modules  map[sallyport.Digest]string // module → its file
 	localKey *seal.Key
-	network  *network.Network // nil where none is configured
+	network  *network.Network   // nil where none is configured
+	access   *identity.KeyStore // nil where there is no S3 door
 
 	parts   gateway.Parts
 	gateway *gateway.Gateway
@@ -81,11 +83,7 @@ func wire(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gatew
 	}
 	w.closers = append(w.closers, issuer)
 	p.Issuer, p.Deriver = issuer, issuer
-	seed, err := issuer.Derive(ctx, "audit/checkpoint")
-	if err != nil {
-		return w, err
-	}
-	if p.Audit, err = audit.Open(audit.Config{Path: cfg.path(cfg.Audit), Origin: cfg.Site, Seed: seed, Now: w.now}); err != nil {
+	if p.Audit, err = w.openAudit(ctx, issuer); err != nil {
 		return w, err
 	}
 	w.closers = append(w.closers, p.Audit)
@@ -127,11 +125,56 @@ func wire(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gatew
 		}
 		p.Backends = append(p.Backends, backend)
 	}
+	if cfg.S3.Listen != "" {
+		if err := w.openAccess(ctx); err != nil {
+			return w, err
+		}
+	}
+	p.ViewLimit, p.ScratchQuota = cfg.S3.ViewsMB<<20, cfg.S3.ScratchMB<<20
 	if change != nil {
 		change(p)
 	}
 	w.gateway, err = gateway.New(*p)
 	return w, err
+}
+
+// checkpointKey is the name of the key that signs the audit log's checkpoints.
+const checkpointKey = "checkpoint"
+
+// openAudit opens the log. An issuer that can sign keeps the signing key to
+// itself; of another one it is derived.
+func (w *wiring) openAudit(ctx context.Context, issuer keyIssuer) (*audit.Log, error) {
+	cfg := audit.Config{Path: w.cfg.path(w.cfg.Audit), Origin: w.cfg.Site, Now: w.now}
+	var err error
+	if s, ok := issuer.(seal.Signer); ok {
+		cfg.Sign = func(msg []byte) ([]byte, error) { return s.Sign(context.WithoutCancel(ctx), checkpointKey, msg) }
+		cfg.Public, err = s.PublicKey(ctx, checkpointKey)
+	} else {
+		cfg.Seed, err = issuer.Derive(ctx, "audit/checkpoint")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return audit.Open(cfg)
+}
+
+// openAccess opens the store of access keys.
+func (w *wiring) openAccess(ctx context.Context) error {
+	k := w.cfg.S3.Keys
+	if k.Dir == "" {
+		k.Dir = filepath.Join(w.cfg.State, "access")
+	}
+	k.Dir = w.cfg.path(k.Dir)
+	master, err := w.parts.Deriver.Derive(ctx, "s3/access-keys")
+	if err != nil {
+		return err
+	}
+	w.access, err = identity.OpenKeys(k, [32]byte(master), w.now, w.log)
+	if err != nil {
+		return err
+	}
+	w.closers = append(w.closers, w.access)
+	return nil
 }
 
 // Close stops the gateway and closes its parts, last opened first.

@@ -33,14 +33,15 @@ type Enroller interface {
 type Server struct {
 	gateway  *gateway.Gateway
 	people   *identity.Directory
-	enroller Enroller // nil where there is no outside
+	enroller Enroller           // nil where there is no outside
+	access   *identity.KeyStore // nil where there is no S3 door
 	log      *slog.Logger
 	http     *http.Server
 }
 
-// New returns a server for g. enroller may be nil.
-func New(g *gateway.Gateway, people *identity.Directory, enroller Enroller, log *slog.Logger) *Server {
-	s := &Server{gateway: g, people: people, enroller: enroller, log: log}
+// New returns a server for g. enroller and access may be nil.
+func New(g *gateway.Gateway, people *identity.Directory, enroller Enroller, access *identity.KeyStore, log *slog.Logger) *Server {
+	s := &Server{gateway: g, people: people, enroller: enroller, access: access, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/ping", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]bool{"ok": true}) })
 	mux.HandleFunc("POST /v1/jobs", s.submit)
@@ -55,6 +56,7 @@ func New(g *gateway.Gateway, people *identity.Directory, enroller Enroller, log 
 	mux.HandleFunc("GET /v1/nodes", s.nodes)
 	mux.HandleFunc("POST /v1/nodes/token", s.token)
 	s.dataRoutes(mux)
+	s.accessRoutes(mux)
 	s.http = &http.Server{
 		Handler:           http.MaxBytesHandler(mux, maxBody),
 		ReadHeaderTimeout: 5 * time.Second,

@@ -1,6 +1,18 @@
-// Package identity says who is asking. This first part knows the people of the
-// configuration and recognizes them by the user ID that the kernel vouches for
-// on a Unix socket.
+// Package identity says who is asking. It knows the people of the configuration
+// and recognizes them by
+//
+//   - the user ID that the kernel vouches for on a Unix socket ([Peer]),
+//   - an access key that the gateway issued ([KeyStore]),
+//   - a bearer token of an OpenID provider ([Verifier]),
+//   - a client certificate of a trusted CA ([TLS]).
+//
+// Each ends in a [Caller], whose Credential names the proof without revealing
+// it. What the person may do is policy's business, not this package's: a person
+// who left a project, for example, still holds a key for it, and is refused at
+// the first door.
+//
+// What goes wrong is refused. The text of a refusal is fit for the one refused;
+// [Reason] gives the text for the gateway's own log, which may say more.
 package identity
 
 import (
@@ -43,7 +55,47 @@ func NewDirectory(people []Person, operator uint32) *Directory {
 // Caller is an identified person and how they were identified.
 type Caller struct {
 	Person
-	Credential string // e.g. "unix:uid=1000"
+	// Credential names the proof: "unix:uid=1000", "key:AK…",
+	// "oidc:ISSUER/SUBJECT" or "mtls:cn=NAME". It is no secret.
+	Credential string
+}
+
+// Person returns the person with that ID. The answer is the caller's own copy.
+func (d *Directory) Person(id string) (Person, bool) {
+	p, ok := d.people[id]
+	p.Roles, p.Projects, p.Users = slices.Clone(p.Roles), slices.Clone(p.Projects), slices.Clone(p.Users)
+	return p, ok
+}
+
+// ByKey returns who holds an access key that [KeyStore.Lookup] found. Somebody
+// who is no longer in the directory is nobody, whatever keys they hold.
+func (d *Directory) ByKey(k AccessKey) (Caller, error) {
+	p, ok := d.Person(k.Person)
+	if !ok {
+		return Caller{}, badKey("key %s belongs to %q, who is nobody now", k.ID, k.Person)
+	}
+	return Caller{p, "key:" + k.ID}, nil
+}
+
+// ByToken returns who a token that [Verifier.Verify] accepted speaks for.
+func (d *Directory) ByToken(t Token) (Caller, error) {
+	p, ok := d.Person(t.Person)
+	if !ok || t.Issuer == "" || t.Subject == "" {
+		return Caller{}, refuse("identify", "Ask the gateway's administrator to add you under `people:`.",
+			"the token is good, but its subject is nobody here", "subject %q of %s maps to %q, who is nobody", t.Subject, t.Issuer, t.Person)
+	}
+	return Caller{p, "oidc:" + t.Issuer + "/" + t.Subject}, nil
+}
+
+// ByCertificate returns who a client certificate that [TLS.Client] accepted
+// speaks for.
+func (d *Directory) ByCertificate(c Certificate) (Caller, error) {
+	p, ok := d.Person(c.Person)
+	if !ok || c.Name == "" {
+		return Caller{}, refuse("identify", "Ask the gateway's administrator to add you under `people:`.",
+			"the certificate is good, but its subject is nobody here", "certificate %s maps to %q, who is nobody", c.Name, c.Person)
+	}
+	return Caller{p, "mtls:" + c.Name}, nil
 }
 
 // Peer returns the user ID at the other end of a Unix socket.

@@ -6,6 +6,7 @@
 //	DIR/epochs/E.key      a wrapping identity of one hour, wrapped to the root
 //	DIR/leases/ID.json    a lease; no secret
 //	DIR/leases/ID.key     its identity, wrapped to its epoch
+//	DIR/rotation/         while Rotate is under way: the set that is to replace root.key and every *.key
 //
 // # What destruction means here
 //
@@ -24,7 +25,6 @@
 package keyfile
 
 import (
-	"cmp"
 	"context"
 	"crypto/hkdf"
 	"crypto/rand"
@@ -35,15 +35,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"sallyport"
 	"sallyport/seal"
+	"sallyport/seal/internal/keydir"
 )
 
 // Config says where the keys are.
@@ -64,6 +62,7 @@ type Issuer struct {
 	byRelease map[string]string    // release → lease ID
 	epochs    map[string]*seal.Key // opened wrapping identities
 	closed    bool
+	rotating  bool // a rotation is past its point of no return and not yet through
 }
 
 // record is a lease as it rests in ID.json.
@@ -85,10 +84,10 @@ func Open(cfg Config, now func() time.Time) (_ *Issuer, err error) {
 		return nil, sallyport.Errorf("open keys", sallyport.Invalid, "Set dir to a folder for the keys.", "no folder given")
 	}
 	i := &Issuer{dir: cfg.Dir, now: now, leases: map[string]*record{}, byRelease: map[string]string{}, epochs: map[string]*seal.Key{}}
-	if err := ownDir(i.dir); err != nil {
+	if err := keydir.Own(i.dir); err != nil {
 		return nil, err
 	}
-	if i.locked, err = lock(i.dir); err != nil {
+	if i.locked, err = keydir.Lock(i.dir); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -97,12 +96,15 @@ func Open(cfg Config, now func() time.Time) (_ *Issuer, err error) {
 		}
 	}()
 	for _, d := range []string{i.dir, i.path("epochs"), i.path("leases")} {
-		if err := ownDir(d); err != nil {
+		if err := keydir.Own(d); err != nil {
 			return nil, err
 		}
-		if err := sweepTemps(d); err != nil {
-			return nil, ioError("open", err)
+		if err := keydir.SweepTemps(d); err != nil {
+			return nil, keydir.Error("open", err)
 		}
+	}
+	if err := i.finishRotation(); err != nil {
+		return nil, err
 	}
 	if err := i.openRoot(); err != nil {
 		return nil, err
@@ -137,7 +139,7 @@ func (i *Issuer) openRoot() error {
 		for _, d := range []string{"leases", "epochs"} {
 			list, err := os.ReadDir(i.path(d))
 			if err != nil {
-				return ioError("open", err)
+				return keydir.Error("open", err)
 			}
 			if len(list) > 0 {
 				return sallyport.Errorf("open keys", sallyport.Damaged, "Put root.key back; without it no key in the folder opens.",
@@ -147,8 +149,8 @@ func (i *Issuer) openRoot() error {
 		if _, err := os.Lstat(secret); errors.Is(err, fs.ErrNotExist) {
 			b := make([]byte, 32)
 			rand.Read(b)
-			if err := writeFile(secret, b); err != nil {
-				return ioError("make root", err)
+			if err := keydir.WriteFile(secret, b); err != nil {
+				return keydir.Error("make root", err)
 			}
 		}
 		root, err := seal.Generate()
@@ -166,12 +168,12 @@ func (i *Issuer) openRoot() error {
 	if _, err := os.Lstat(secret); errors.Is(err, fs.ErrNotExist) {
 		return sallyport.Errorf("open keys", sallyport.Damaged, "Put root.secret back; a new one would change every pseudonym.", "%s is missing", secret)
 	}
-	if err := private(secret); err != nil {
+	if err := keydir.Private(secret); err != nil {
 		return err
 	}
-	b, err := readSmall(secret)
+	b, err := keydir.ReadSmall(secret)
 	if err != nil {
-		return ioError("open", err)
+		return keydir.Error("open", err)
 	}
 	if len(b) != 32 {
 		return sallyport.Errorf("open keys", sallyport.Damaged, "Put the original root.secret back.", "%s holds %d bytes, not 32", secret, len(b))
@@ -186,7 +188,7 @@ func (i *Issuer) openRoot() error {
 func (i *Issuer) recover() error {
 	list, err := os.ReadDir(i.path("leases"))
 	if err != nil {
-		return ioError("open", err)
+		return keydir.Error("open", err)
 	}
 	keys := map[string]bool{}
 	for _, e := range list {
@@ -198,9 +200,9 @@ func (i *Issuer) recover() error {
 		if !ok {
 			continue
 		}
-		b, err := readSmall(i.path("leases", e.Name()))
+		b, err := keydir.ReadSmall(i.path("leases", e.Name()))
 		if err != nil {
-			return ioError("open", err)
+			return keydir.Error("open", err)
 		}
 		r := &record{}
 		if err := json.Unmarshal(b, r); err != nil || r.ID != id || r.Release == "" || i.byRelease[r.Release] != "" {
@@ -211,8 +213,8 @@ func (i *Issuer) recover() error {
 	}
 	for id := range keys {
 		if r := i.leases[id]; r == nil || r.Destroyed != nil {
-			if err := shred(i.keyPath(id)); err != nil {
-				return ioError("open", err)
+			if err := keydir.Shred(i.keyPath(id)); err != nil {
+				return keydir.Error("open", err)
 			}
 		}
 	}
@@ -232,7 +234,7 @@ func (i *Issuer) keyPath(id string) string { return i.path("leases", id+".key") 
 // which is the point where it counts as issued.
 func (i *Issuer) Issue(ctx context.Context, release string, ttl time.Duration) (seal.Lease, error) {
 	const op = "issue key"
-	if err := checkWord(op, "release", release); err != nil {
+	if err := keydir.CheckWord(op, "release", release); err != nil {
 		return seal.Lease{}, err
 	}
 	if ttl <= 0 {
@@ -245,7 +247,7 @@ func (i *Issuer) Issue(ctx context.Context, release string, ttl time.Duration) (
 	}
 	now := i.now().UTC().Round(0)
 	if r := i.leases[i.byRelease[release]]; r != nil {
-		if r.live(now) {
+		if r.Live(now) {
 			return r.lease(), nil
 		}
 		return seal.Lease{}, sallyport.Errorf(op, sallyport.Conflict, "Make a new release; an ended key does not come back.",
@@ -266,13 +268,13 @@ func (i *Issuer) Issue(ctx context.Context, release string, ttl time.Duration) (
 	r := &record{Epoch: name, Lease: seal.Lease{
 		ID: strings.ToLower(rand.Text()), Release: release, Recipient: k.Recipient(), Issued: now, Until: now.Add(ttl),
 	}}
-	if err := writeFile(i.keyPath(r.ID), wrapped); err != nil {
-		return seal.Lease{}, ioError(op, err)
+	if err := keydir.WriteFile(i.keyPath(r.ID), wrapped); err != nil {
+		return seal.Lease{}, keydir.Error(op, err)
 	}
 	if err := i.write(r); err != nil {
 		// The lease may have reached the disk all the same (a failed sync). A
 		// lease without a key is buried at the next opening.
-		return seal.Lease{}, errors.Join(ioError(op, err), shred(i.keyPath(r.ID)), shred(i.path("leases", r.ID+".json")))
+		return seal.Lease{}, errors.Join(keydir.Error(op, err), keydir.Shred(i.keyPath(r.ID)), keydir.Shred(i.path("leases", r.ID+".json")))
 	}
 	i.leases[r.ID], i.byRelease[release] = r, r.ID
 	return r.lease(), nil
@@ -290,9 +292,14 @@ func (i *Issuer) Fetch(ctx context.Context, id string) (*seal.Key, error) {
 	if r == nil {
 		return nil, sallyport.Errorf(op, sallyport.NotFound, "", "no such lease")
 	}
-	if !r.live(i.now()) {
+	if !r.Live(i.now()) {
 		return nil, sallyport.Errorf(op, sallyport.NotFound, "Make a new release; an ended key does not come back.", "lease %s has ended", id)
 	}
+	return i.leaseKey(op, r)
+}
+
+// leaseKey opens the key file of a lease.
+func (i *Issuer) leaseKey(op string, r *record) (*seal.Key, error) {
 	epoch, err := i.openEpoch(r.Epoch)
 	if sallyport.KindOf(err) == sallyport.NotFound { // the lease is there, so this is no NotFound
 		return nil, sallyport.E(op, sallyport.Damaged, err, "")
@@ -300,16 +307,16 @@ func (i *Issuer) Fetch(ctx context.Context, id string) (*seal.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := readSmall(i.keyPath(id))
+	b, err := keydir.ReadSmall(i.keyPath(r.ID))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, sallyport.Errorf(op, sallyport.Damaged, "", "the key file of lease %s is gone", id)
+		return nil, sallyport.Errorf(op, sallyport.Damaged, "", "the key file of lease %s is gone", r.ID)
 	}
 	if err != nil {
-		return nil, ioError(op, err)
+		return nil, keydir.Error(op, err)
 	}
 	k, err := epoch.Unwrap(b)
 	if err != nil || k.Recipient() != r.Recipient {
-		return nil, sallyport.Errorf(op, sallyport.Damaged, "", "the key file of lease %s does not hold its key", id)
+		return nil, sallyport.Errorf(op, sallyport.Damaged, "", "the key file of lease %s does not hold its key", r.ID)
 	}
 	return k, nil
 }
@@ -336,8 +343,8 @@ func (i *Issuer) destroy(r *record, reason string) error {
 	// A full disk may refuse the tombstone; the key goes all the same, and the
 	// next opening buries a lease without a key.
 	buried := i.bury(r, reason)
-	if err := shred(i.keyPath(r.ID)); err != nil {
-		return errors.Join(ioError(op, err), buried)
+	if err := keydir.Shred(i.keyPath(r.ID)); err != nil {
+		return errors.Join(keydir.Error(op, err), buried)
 	}
 	if buried != nil {
 		return buried
@@ -354,7 +361,7 @@ func (i *Issuer) bury(r *record, reason string) error {
 	}
 	if r.unwritten {
 		if err := i.write(r); err != nil {
-			return ioError("destroy key", err)
+			return keydir.Error("destroy key", err)
 		}
 		r.unwritten = false
 	}
@@ -372,7 +379,7 @@ func (i *Issuer) List(ctx context.Context) ([]seal.Lease, error) {
 	for _, r := range i.leases {
 		out = append(out, r.lease())
 	}
-	oldestFirst(out)
+	keydir.OldestFirst(out)
 	return out, nil
 }
 
@@ -391,7 +398,7 @@ func (i *Issuer) Sweep(ctx context.Context) ([]seal.Lease, error) {
 	var errs []error
 	for _, r := range i.leases {
 		switch {
-		case r.Destroyed == nil && !r.live(now):
+		case r.Destroyed == nil && !r.Live(now):
 			if err := i.destroy(r, "expired"); err != nil {
 				errs = append(errs, err)
 				continue
@@ -401,7 +408,7 @@ func (i *Issuer) Sweep(ctx context.Context) ([]seal.Lease, error) {
 			errs = append(errs, i.destroy(r, r.Reason))
 		}
 	}
-	oldestFirst(out)
+	keydir.OldestFirst(out)
 	return out, errors.Join(errs...)
 }
 
@@ -409,7 +416,7 @@ func (i *Issuer) Sweep(ctx context.Context) ([]seal.Lease, error) {
 // root secret, with the purpose in info.
 func (i *Issuer) Derive(ctx context.Context, purpose string) ([]byte, error) {
 	const op = "derive secret"
-	if err := checkWord(op, "purpose", purpose); err != nil {
+	if err := keydir.CheckWord(op, "purpose", purpose); err != nil {
 		return nil, err
 	}
 	i.mu.Lock()
@@ -428,6 +435,11 @@ func (i *Issuer) usable(ctx context.Context, op string) error {
 	if i.closed {
 		return sallyport.Errorf(op, sallyport.Unavailable, "", "the key folder is closed")
 	}
+	if i.rotating {
+		if err := i.finishRotation(); err != nil {
+			return sallyport.E(op, sallyport.KindOf(err), err, "A rotation of the keys cannot be finished. Look at the disk; nothing is lost, and it goes on with the next call.")
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return sallyport.E(op, sallyport.Canceled, err, "")
 	}
@@ -439,11 +451,8 @@ func (i *Issuer) write(r *record) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(i.path("leases", r.ID+".json"), append(b, '\n'))
+	return keydir.WriteFile(i.path("leases", r.ID+".json"), append(b, '\n'))
 }
-
-// live: the end itself is past the lease.
-func (r *record) live(now time.Time) bool { return r.Destroyed == nil && now.Before(r.Until) }
 
 // lease returns a copy that shares nothing with r.
 func (r *record) lease() seal.Lease {
@@ -453,12 +462,6 @@ func (r *record) lease() seal.Lease {
 		l.Destroyed = &t
 	}
 	return l
-}
-
-func oldestFirst(list []seal.Lease) {
-	slices.SortFunc(list, func(a, b seal.Lease) int {
-		return cmp.Or(a.Issued.Compare(b.Issued), cmp.Compare(a.ID, b.ID))
-	})
 }
 
 // epoch returns the wrapping identity of now's hour, and makes it if need be.
@@ -475,8 +478,8 @@ func (i *Issuer) epoch(now time.Time) (string, *seal.Key, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if err := writeFile(i.epochPath(name), wrapped); err != nil {
-		return "", nil, ioError("issue key", err)
+	if err := keydir.WriteFile(i.epochPath(name), wrapped); err != nil {
+		return "", nil, keydir.Error("issue key", err)
 	}
 	i.epochs[name] = k
 	return name, k, nil
@@ -488,12 +491,12 @@ func (i *Issuer) openEpoch(name string) (*seal.Key, error) {
 	if k := i.epochs[name]; k != nil {
 		return k, nil
 	}
-	b, err := readSmall(i.epochPath(name))
+	b, err := keydir.ReadSmall(i.epochPath(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, sallyport.Errorf("open keys", sallyport.NotFound, "", "no wrapping key of %q", name)
 	}
 	if err != nil {
-		return nil, ioError("open wrapping key", err)
+		return nil, keydir.Error("open wrapping key", err)
 	}
 	k, err := i.root.Unwrap(b)
 	if err != nil {
@@ -513,25 +516,17 @@ func (i *Issuer) dropEpochs() error {
 	}
 	list, err := os.ReadDir(i.path("epochs"))
 	if err != nil {
-		return ioError("drop wrapping key", err)
+		return keydir.Error("drop wrapping key", err)
 	}
 	for _, e := range list {
 		name, ok := strings.CutSuffix(e.Name(), ".key")
 		if !ok || needed[name] {
 			continue
 		}
-		if err := shred(i.epochPath(name)); err != nil {
-			return ioError("drop wrapping key", err)
+		if err := keydir.Shred(i.epochPath(name)); err != nil {
+			return keydir.Error("drop wrapping key", err)
 		}
 		delete(i.epochs, name)
-	}
-	return nil
-}
-
-// checkWord keeps what becomes part of files and derivations plain.
-func checkWord(op, what, s string) error {
-	if s == "" || len(s) > 512 || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
-		return sallyport.Errorf(op, sallyport.Invalid, "", "a %s is 1 to 512 bytes of printable text", what)
 	}
 	return nil
 }
@@ -539,4 +534,5 @@ func checkWord(op, what, s string) error {
 var (
 	_ seal.Issuer  = (*Issuer)(nil)
 	_ seal.Deriver = (*Issuer)(nil)
+	_ seal.Sweeper = (*Issuer)(nil)
 )

@@ -1,4 +1,6 @@
-package keyfile
+// Package keydir is a folder that holds keys and leases: private to its user,
+// taken by one process, every file whole and durable or not there.
+package keydir
 
 import (
 	"errors"
@@ -16,9 +18,9 @@ import (
 // tempPrefix begins the names of files that were never finished.
 const tempPrefix = ".tmp-"
 
-// writeFile makes path hold b, of mode 0600, or leaves it as it was. Both the
+// WriteFile makes path hold b, of mode 0600, or leaves it as it was. Both the
 // file and its name are durable when it returns.
-func writeFile(path string, b []byte) (err error) {
+func WriteFile(path string, b []byte) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, tempPrefix+"*") // mode 0600
 	if err != nil {
@@ -54,10 +56,10 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// shred overwrites a file with zeros, makes that durable, and unlinks it. An
+// Shred overwrites a file with zeros, makes that durable, and unlinks it. An
 // absent file is no error. What the medium keeps below (flash remapping,
 // copy-on-write, snapshots) is out of its reach.
-func shred(path string) error {
+func Shred(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -82,15 +84,15 @@ func shred(path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// sweepTemps shreds what a crash left half written.
-func sweepTemps(dir string) error {
+// SweepTemps shreds what a crash left half written.
+func SweepTemps(dir string) error {
 	list, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range list {
 		if strings.HasPrefix(e.Name(), tempPrefix) {
-			if err := shred(filepath.Join(dir, e.Name())); err != nil {
+			if err := Shred(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -98,27 +100,28 @@ func sweepTemps(dir string) error {
 	return nil
 }
 
-// ownDir makes dir with mode 0700, or checks that nobody else can enter it.
-func ownDir(dir string) error {
+// Own makes dir with mode 0700, or checks that nobody else can enter it.
+func Own(dir string) error {
 	made := false
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		made = true
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return ioError("open", err)
+		return Error("open", err)
 	}
 	if made {
 		if err := syncDir(filepath.Dir(dir)); err != nil {
-			return ioError("open", err)
+			return Error("open", err)
 		}
 	}
-	return private(dir)
+	return Private(dir)
 }
 
-func private(path string) error {
+// Private checks that nobody but its owner can reach path.
+func Private(path string) error {
 	st, err := os.Stat(path)
 	if err != nil {
-		return ioError("open", err)
+		return Error("open", err)
 	}
 	if st.Mode().Perm()&0o077 != 0 {
 		mode := "600"
@@ -131,8 +134,8 @@ func private(path string) error {
 	return nil
 }
 
-// readSmall reads a file that is known to be small.
-func readSmall(path string) ([]byte, error) {
+// ReadSmall reads a file that is known to be small.
+func ReadSmall(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -146,7 +149,8 @@ func readSmall(path string) ([]byte, error) {
 	return b, err
 }
 
-func ioError(op string, err error) error {
+// Error says which kind of failure an error of the file system is.
+func Error(op string, err error) error {
 	op = "key files: " + op
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

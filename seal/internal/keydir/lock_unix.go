@@ -1,6 +1,6 @@
 //go:build unix
 
-package keyfile
+package keydir
 
 import (
 	"errors"
@@ -11,12 +11,12 @@ import (
 	"sallyport"
 )
 
-// lock takes the folder for this process; the kernel frees it when the process
+// Lock takes the folder for this process; the kernel frees it when the process
 // ends, however it ends.
-func lock(dir string) (*os.File, error) {
+func Lock(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, ioError("lock", err)
+		return nil, Error("lock", err)
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if err == nil {
@@ -27,5 +27,5 @@ func lock(dir string) (*os.File, error) {
 		return nil, sallyport.Errorf("open keys", sallyport.Conflict, "Stop the other gateway, or give this one a folder of its own.",
 			"another process uses the keys in %s", dir)
 	}
-	return nil, ioError("lock", err)
+	return nil, Error("lock", err)
 }

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package keyfile
+package keydir
 
 import (
 	"os"
@@ -8,7 +8,8 @@ import (
 	"sallyport"
 )
 
-func lock(dir string) (*os.File, error) {
+// Lock refuses: without file locks two processes could have one folder.
+func Lock(dir string) (*os.File, error) {
 	return nil, sallyport.Errorf("open keys", sallyport.Unsupported, "Run the gateway on Linux or another Unix, or use another key issuer.",
 		"key files need a system with file locks and file modes")
 }

@@ -1,0 +1,167 @@
+// Package sts exchanges an OpenID Connect token for an access key of the S3
+// door, as AWS's AssumeRoleWithWebIdentity does, so that the credential chains
+// of existing clients work unchanged.
+package sts
+
+import (
+	"context"
+	"encoding/xml"
+	"log/slog"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sallyport"
+	"sallyport/gateway/identity"
+)
+
+// Recorder writes the audit record of an exchange.
+type Recorder interface {
+	RecordAccess(ctx context.Context, who, project, purpose, step, key string) error
+	RecordUnproved(ctx context.Context, claimed, dataset, code string) error
+}
+
+// Parts are what a door is made of.
+type Parts struct {
+	Verifier *identity.Verifier
+	People   *identity.Directory
+	Keys     *identity.KeyStore
+	Session  string                    // note that marks keys which need their session token
+	Token    func(keyID string) string // the session token of a key
+	Record   Recorder
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// Door answers AssumeRoleWithWebIdentity and nothing else. The role's ARN names
+// what the key is for: anything that ends in role/PROJECT/PURPOSE.
+type Door struct{ p Parts }
+
+// New returns a door.
+func New(p Parts) *Door { return &Door{p} }
+
+// maxForm bounds a request: a token of 16 KiB and a few words.
+const maxForm = 32 << 10
+
+// Matches reports whether a request is for this door rather than for S3: a form
+// posted to the root, which no S3 operation is.
+func Matches(r *http.Request) bool {
+	t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return r.Method == http.MethodPost && r.URL.Path == "/" && r.URL.RawQuery == "" && t == "application/x-www-form-urlencoded"
+}
+
+type credentials struct {
+	AccessKeyID     string `xml:"AccessKeyId"`
+	SecretAccessKey string
+	SessionToken    string
+	Expiration      string
+}
+
+type result struct {
+	XMLName xml.Name `xml:"https://sts.amazonaws.com/doc/2011-06-15/ AssumeRoleWithWebIdentityResponse"`
+	Result  struct {
+		Credentials     credentials
+		SubjectFromWeb  string `xml:"SubjectFromWebIdentityToken"`
+		AssumedRoleUser struct {
+			Arn           string
+			AssumedRoleID string `xml:"AssumedRoleId"`
+		}
+	} `xml:"AssumeRoleWithWebIdentityResult"`
+}
+
+type failure struct {
+	XMLName xml.Name `xml:"https://sts.amazonaws.com/doc/2011-06-15/ ErrorResponse"`
+	Error   struct {
+		Type, Code, Message string
+	}
+}
+
+// ServeHTTP answers one exchange.
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil {
+		d.fail(w, r, http.StatusBadRequest, "MalformedInput", sallyport.E("sts", sallyport.Invalid, err, ""))
+		return
+	}
+	if a := r.PostForm.Get("Action"); a != "AssumeRoleWithWebIdentity" {
+		d.fail(w, r, http.StatusBadRequest, "InvalidAction", sallyport.Errorf("sts", sallyport.Unsupported, "", "this door answers AssumeRoleWithWebIdentity only"))
+		return
+	}
+	res, err := d.exchange(r)
+	if err != nil {
+		code, status := "AccessDenied", http.StatusForbidden
+		switch sallyport.KindOf(err) {
+		case sallyport.Invalid:
+			code, status = "ValidationError", http.StatusBadRequest
+		case sallyport.Unavailable:
+			code, status = "IDPCommunicationError", http.StatusBadRequest
+		case sallyport.Internal, sallyport.Exhausted:
+			code, status = "InternalFailure", http.StatusInternalServerError
+		}
+		d.fail(w, r, status, code, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/xml")
+	_ = xml.NewEncoder(w).Encode(res)
+}
+
+func (d *Door) exchange(r *http.Request) (*result, error) {
+	arn := r.PostForm.Get("RoleArn")
+	_, role, ok := strings.Cut(arn, "role/")
+	project, purpose, ok2 := strings.Cut(role, "/")
+	if !ok || !ok2 || project == "" || purpose == "" || strings.Contains(purpose, "/") {
+		return nil, sallyport.Errorf("sts", sallyport.Invalid, "", "RoleArn must end in role/PROJECT/PURPOSE")
+	}
+	ttl := time.Hour
+	if s := r.PostForm.Get("DurationSeconds"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 900 || n > 43200 { // AWS's own bounds
+			return nil, sallyport.Errorf("sts", sallyport.Invalid, "", "DurationSeconds is 900 to 43200")
+		}
+		ttl = time.Duration(n) * time.Second
+	}
+	tok, err := d.p.Verifier.Verify(r.Context(), r.PostForm.Get("WebIdentityToken"))
+	if err != nil {
+		return nil, err
+	}
+	who, err := d.p.People.ByToken(tok)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(who.Projects, project) {
+		return nil, sallyport.Errorf("sts", sallyport.Denied, "", "%s is not a member of project %q", who.ID, project)
+	}
+	if left := tok.Until.Sub(d.p.Now()); left < ttl { // a key does not outlive the token it was given for
+		ttl = left
+	}
+	k, secret, err := d.p.Keys.New(r.Context(), who.ID, project, purpose, ttl)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.p.Keys.Annotate(r.Context(), k.ID, d.p.Session); err != nil {
+		return nil, err
+	}
+	if err := d.p.Record.RecordAccess(r.Context(), who.ID, project, purpose, "issue access key", k.ID+" for "+who.Credential); err != nil {
+		return nil, err
+	}
+	res := &result{}
+	res.Result.Credentials = credentials{k.ID, secret, d.p.Token(k.ID), k.Until.UTC().Format(time.RFC3339)}
+	res.Result.SubjectFromWeb = tok.Subject
+	res.Result.AssumedRoleUser.Arn, res.Result.AssumedRoleUser.AssumedRoleID = arn, k.ID
+	return res, nil
+}
+
+func (d *Door) fail(w http.ResponseWriter, r *http.Request, status int, code string, err error) {
+	if rec := d.p.Record.RecordUnproved(r.Context(), "oidc", "", "sts: "+code); rec != nil {
+		status, code, err = http.StatusServiceUnavailable, "ServiceUnavailable", rec
+	}
+	d.p.Log.Info("token exchange refused", "code", code, "reason", identity.Reason(err))
+	var f failure
+	f.Error.Type, f.Error.Code, f.Error.Message = "Sender", code, err.Error()
+	w.Header().Set("Content-Type", "text/xml")
+	w.WriteHeader(status)
+	_ = xml.NewEncoder(w).Encode(f)
+}
