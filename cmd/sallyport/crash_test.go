@@ -136,7 +136,16 @@ func (l *lab) stop() {
 
 // noPlaintext looks into every file of the lab, except the source tables, for
 // values that only a plain copy of the patients' table could hold.
-func (l *lab) noPlaintext(when string) {
+func (l *lab) noPlaintext(when string) { l.noPlaintextBut("data", when) }
+
+// noPlaintextOutside is noPlaintext where the source tables are in folder too.
+func (l *lab) noPlaintextOutside(folder string) {
+	l.t.Helper()
+	os.RemoveAll(filepath.Join(l.dir, folder))
+	l.noPlaintext("the end")
+}
+
+func (l *lab) noPlaintextBut(source, when string) {
 	l.t.Helper()
 	// A direct identifier, and the header of what leaves: the first must be
 	// nowhere, the second only in ciphertext.
@@ -145,7 +154,7 @@ func (l *lab) noPlaintext(when string) {
 		if err != nil || d.IsDir() || !d.Type().IsRegular() {
 			return nil //nolint:nilerr // files come and go while nodes run
 		}
-		if strings.HasPrefix(p, filepath.Join(l.dir, "data")+string(filepath.Separator)) {
+		if strings.HasPrefix(p, filepath.Join(l.dir, source)+string(filepath.Separator)) {
 			return nil
 		}
 		b, err := os.ReadFile(p)
