@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +15,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"sallyport/gateway/control"
 )
@@ -24,7 +30,9 @@ type s3Lab struct {
 	env      []string
 }
 
-func newS3Lab(t *testing.T) *s3Lab {
+func newS3Lab(t *testing.T) *s3Lab { return newS3LabWith(t, "plain: true") }
+
+func newS3LabWith(t *testing.T, how string) *s3Lab {
 	t.Helper()
 	l := newLab(t)
 	file := filepath.Join(l.dir, "sallyport.yaml")
@@ -33,7 +41,7 @@ func newS3Lab(t *testing.T) *s3Lab {
 		t.Fatal(err)
 	}
 	port := freePort(t)
-	b = append(b, fmt.Sprintf("\ns3:\n  listen: 127.0.0.1:%d\n  plain: true\n", port)...)
+	b = append(b, fmt.Sprintf("\ns3:\n  listen: 127.0.0.1:%d\n  %s\n", port, how)...)
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -234,6 +242,33 @@ func TestS3KeyEnds(t *testing.T) {
 	out, err := c.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "InvalidAccessKeyId") {
 		t.Errorf("%v %s", err, out)
+	}
+}
+
+// TestS3OverTLS trusts the certificate that the gateway made for itself, and
+// nobody else's.
+func TestS3OverTLS(t *testing.T) {
+	s := newS3LabWith(t, "region: us-east-1")
+	pem, err := os.ReadFile(filepath.Join(s.dir, "state", "tls", "certificate.pem"))
+	if err != nil {
+		list, _ := filepath.Glob(filepath.Join(s.dir, "state", "tls", "*"))
+		t.Fatalf("%v, there is %v", err, list)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		t.Fatal("no certificate")
+	}
+	host := strings.TrimPrefix(s.endpoint, "http://")
+	for name, trusted := range map[string]*x509.CertPool{"its own": pool, "nobody's": x509.NewCertPool()} {
+		m, err := minio.New(host, &minio.Options{Creds: credentials.NewStaticV4(value(s.env, "AWS_ACCESS_KEY_ID"), value(s.env, "AWS_SECRET_ACCESS_KEY"), ""),
+			Secure: true, Region: "us-east-1", MaxRetries: 1, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := m.StatObject(t.Context(), "patients", "patients.csv", minio.StatObjectOptions{})
+		if trusted == pool && (err != nil || info.Size == 0) || trusted != pool && err == nil {
+			t.Errorf("trusting %s: %+v, %v", name, info, err)
+		}
 	}
 }
 
