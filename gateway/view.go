@@ -175,7 +175,7 @@ func (g *Gateway) lookTelling(ctx context.Context, who Access, dataset, step str
 	}
 	o.Lease = v.Lease
 	if err == nil {
-		o.Facts = map[string]any{"view": v.ID, "object": v.Object}
+		o.Facts = map[string]any{"asked": o.Facts, "view": v.ID, "object": v.Object}
 	}
 	e, entryErr := o.entry(p.entry(step, audit.Note), err)
 	e.Job = v.ID
