@@ -171,6 +171,13 @@ func parseConfig(path string, src []byte) (*Config, error) {
 			return nil, invalid(doc.Errorf("$.algorithms."+name, "algorithm %s needs exactly one of wasm and native", name))
 		}
 	}
+	for where, people := range map[string]map[string]string{"$.s3.oidc.people": c.S3.OIDC.People, "$.s3.tls.people": c.S3.TLS.People} {
+		for _, who := range people {
+			if _, ok := c.People[who]; !ok {
+				return nil, invalid(doc.Errorf(where, "%q is nobody under people", who))
+			}
+		}
+	}
 	for name, p := range c.People {
 		for _, pr := range p.Projects {
 			if _, ok := c.Projects[pr]; !ok {
