@@ -41,7 +41,7 @@ func (p *passage) hold(ctx context.Context, a admitted, o *outcome) (held, error
 	defer src.Close()
 
 	plan := anonymize.Plan{Dataset: a.Dataset.ID, Format: a.Dataset.Format, Columns: a.Dataset.Columns,
-		Subject: a.Dataset.Subject, Obligations: a.Admit.Obligations}
+		Subject: a.Dataset.Subject, Obligations: a.Admit.Obligations, Rows: a.Admit.Rows}
 	env, err := p.g.passEnv(ctx, a.Admission.Project)
 	if err != nil {
 		return held{}, err
@@ -61,6 +61,9 @@ func (p *passage) hold(ctx context.Context, a admitted, o *outcome) (held, error
 	o.Facts = map[string]any{"plan": plan, "report": report, "parcel": parcel}
 	o.Say = fmt.Sprintf("%d records sealed to lease %s until %s; k %d → %d",
 		report.After.Records, lease.ID, lease.Until.Format(time.TimeOnly), report.Before.SmallestClass, report.After.SmallestClass)
+	if n := report.Filtered; n > 0 {
+		o.Say += fmt.Sprintf("; %d records kept back by row filters", n)
+	}
 	return held{admitted: a, Lease: lease.ID, Parcel: parcel, Report: report}, nil
 }
 

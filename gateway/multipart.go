@@ -2,7 +2,7 @@ package gateway
 
 import (
 	"context"
-	"crypto/md5" //nolint:gosec // S3's ETag, not a seal
+	"crypto/md5" // S3's ETag, not a seal
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -73,7 +73,7 @@ func (g *Gateway) PutPart(ctx context.Context, who Access, id, bucket, key strin
 	if err != nil {
 		return PartInfo{}, err
 	}
-	sum := md5.New() //nolint:gosec // as above
+	sum := md5.New() // as above
 	in := &counted{r: io.TeeReader(body, sum), left: room - s.stored() + s.Parts[n].Size}
 	// Each attempt has an object of its own, so that a part that breaks off
 	// leaves the stored one whole.
@@ -189,7 +189,7 @@ func noUpload(id string) error {
 // joined reads the parts one after the other, opening each as it is reached.
 type joined struct {
 	g     *Gateway
-	ctx   context.Context //nolint:containedctx // of one call
+	ctx   context.Context // of one call
 	lease string
 	parts []PartInfo
 	now   io.Reader

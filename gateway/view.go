@@ -190,8 +190,8 @@ func (g *Gateway) lookTelling(ctx context.Context, who Access, dataset, step str
 
 // view returns the live view for what door 1 admitted, made now if need be. A
 // view is the same for everybody who may see the same: it is found by the
-// version of the source, the plan and the project, whose keys its pseudonyms
-// depend on.
+// version of the source, the plan with its row filters, and the project, whose
+// keys its pseudonyms depend on.
 func (g *Gateway) view(ctx context.Context, p *passage, a admitted) (View, error) {
 	src, err := g.source(a.Dataset)
 	if err != nil {
@@ -203,7 +203,7 @@ func (g *Gateway) view(ctx context.Context, p *passage, a admitted) (View, error
 	}
 	info := obj.Info()
 	obj.Close()
-	plan, err := json.Marshal([]any{a.Dataset, a.Admit.Obligations, info.Ref.Version, info.Size, info.Modified.UnixNano(), p.job.Project})
+	plan, err := json.Marshal([]any{a.Dataset, a.Admit.Obligations, a.Admit.Rows, info.Ref.Version, info.Size, info.Modified.UnixNano(), p.job.Project})
 	if err != nil {
 		return View{}, sallyport.E("view", sallyport.Internal, err, "")
 	}

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +14,6 @@ import (
 	"sallyport"
 	"sallyport/audit"
 	"sallyport/gateway/control"
-	"sallyport/policy"
 )
 
 type auditCmd struct {
@@ -274,58 +271,4 @@ func (c auditCheckpointCmd) Run(a *app) error {
 	fmt.Fprint(a.out, cp)
 	fmt.Fprintf(a.errs, "verifier key: %s\n", l.VerifierKey())
 	return nil
-}
-
-// policyCmd is the first cut of the policy tools.
-type policyCmd struct {
-	Test policyTestCmd `cmd:"" help:"Run the bundle's own Rego tests."`
-}
-
-type policyTestCmd struct {
-	Bundle string `placeholder:"DIR" help:"Test this bundle instead of the configured one."`
-}
-
-func (c policyTestCmd) Run(a *app) error {
-	bundle, err := c.open(a)
-	if err != nil {
-		return err
-	}
-	results, err := policy.Test(a.ctx, bundle)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		if err := a.printJSON(results); err != nil {
-			return err
-		}
-	}
-	failed := 0
-	for _, r := range results {
-		if !r.Pass {
-			failed++
-			if !a.json {
-				fmt.Fprintf(a.out, "FAIL %s.%s (%s:%d) %s\n", r.Package, r.Name, r.File, r.Line, r.Fault)
-			}
-		}
-	}
-	if !a.json {
-		fmt.Fprintf(a.out, "%d passed, %d failed\n", len(results)-failed, failed)
-	}
-	if failed > 0 || len(results) == 0 {
-		return exitCode(1)
-	}
-	return nil
-}
-
-func cleanBase(p string) string { return strings.TrimSuffix(filepath.Base(p), filepath.Ext(p)) }
-
-func (c policyTestCmd) open(a *app) (fs.FS, error) {
-	if c.Bundle != "" {
-		return os.DirFS(c.Bundle), nil
-	}
-	cfg, err := loadConfig(a.config)
-	if err != nil {
-		return nil, err
-	}
-	return cfg.bundle()
 }

@@ -86,9 +86,10 @@ func share(n, of int64) float64 {
 
 func percentOf(share float64) string { return fmt.Sprintf("%.1f %%", share*100) }
 
+// datasetID makes an ID of a file's name.
 func datasetID(file string) string {
 	var b strings.Builder
-	for _, r := range strings.ToLower(cleanBase(file)) {
+	for _, r := range strings.ToLower(strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))) {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
 			b.WriteRune(r)
 		} else if b.Len() > 0 {

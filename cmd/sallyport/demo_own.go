@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"sallyport"
 	"sallyport/anonymize"
@@ -94,7 +95,7 @@ func tryAdmit(ctx context.Context, cfg *Config, d sallyport.Dataset) (policy.Ver
 	if err != nil {
 		return policy.Verdict{}, err
 	}
-	return e.Admit(ctx, policy.Admission{Version: policy.InputVersion, Time: demoClock(), Job: "plan", Dataset: d.ID, Project: "pilot", Purpose: "research",
+	return e.Admit(ctx, policy.Admission{Version: policy.InputVersion, Time: time.Now().UTC(), Job: "plan", Dataset: d.ID, Project: "pilot", Purpose: "research",
 		Subject: gateway.Subject{ID: "researcher", Roles: []string{"researcher"}, Projects: []string{"pilot"}, Credential: "demo"},
 		Request: policy.Request{Algorithm: "features", Where: sallyport.Outside}, History: []sallyport.Release{}})
 }

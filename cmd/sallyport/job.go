@@ -14,6 +14,7 @@ import (
 	"sallyport"
 	"sallyport/gateway"
 	"sallyport/gateway/control"
+	"sallyport/routing"
 )
 
 type jobCmd struct {
@@ -339,7 +340,7 @@ func (nodeLsCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	var nodes []nodeView
+	var nodes []routing.Node
 	if err := client.Nodes(a.ctx, &nodes); err != nil {
 		return err
 	}
