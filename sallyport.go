@@ -167,6 +167,14 @@ type Obligation struct {
 	Args   map[string]any `json:"args,omitempty"`
 }
 
+// RowFilter bounds what leaves by rows: a record leaves only if its raw value
+// of Column, before any transform, is one of In, byte for byte. Of several
+// filters all must hold. An empty In lets nothing leave.
+type RowFilter struct {
+	Column string   `json:"column"`
+	In     []string `json:"in"`
+}
+
 // Risk is the re-identification risk of a table, measured over the equivalence
 // classes of its quasi-identifiers. Anonymize measures it on what leaves,
 // policy judges it. Shares are of records, 0 to 1.

@@ -24,7 +24,8 @@ type Source interface {
 //
 // Record is given one value per column of the header; the slices are valid only
 // during the call. Its answer holds one value per column of Header's answer and
-// is valid until the next call. An error ends the pass.
+// is valid until the next call; nil, which no other answer is, means that the
+// record does not leave, and nothing is written for it. An error ends the pass.
 type Editor interface {
 	Header(columns []string) ([]string, error)
 	Record(fields [][]byte) ([][]byte, error)
@@ -43,8 +44,8 @@ type Forker interface {
 // Format reads and writes one file format.
 //
 // Sniff says whether head (the first bytes of a file, up to 4 KiB) looks like
-// this format. Rewrite streams src through edit to dst; it holds at most a few
-// records in memory. Input that is not well-formed is a sallyport.Invalid that
+// this format. Rewrite streams src through edit to dst, less the records that
+// edit answers with nil; it holds at most a few records in memory. Input that is not well-formed is a sallyport.Invalid that
 // names the line and what to do, and never quotes a value. An error of edit
 // ends the pass; it comes back as it is, or wrapped with the place in the file.
 type Format interface {
@@ -96,6 +97,10 @@ type Plan struct {
 	Columns     []sallyport.Column     `json:"columns"` // what the catalog says of the file's columns
 	Subject     string                 `json:"subject,omitempty"`
 	Obligations []sallyport.Obligation `json:"obligations"`
+	// Rows are filters that a record must all pass to leave. They are compared,
+	// byte for byte, with values as the file has them (without the format's
+	// quotes), also of columns that do not leave. None: every record leaves.
+	Rows []sallyport.RowFilter `json:"rows,omitempty"`
 }
 
 // Report is what the pass did and measured.
@@ -108,6 +113,8 @@ type Report struct {
 	// Before is over the raw values of all quasi-identifiers of the file,
 	// leaving or not. After is over the values that leave: those of quasi-
 	// identifiers, and of direct identifiers that are no keyed pseudonyms.
+	// Both, and Residual and Changed, are over the records that leave only:
+	// those that a row filter kept back are in Filtered and nowhere else.
 	Before   sallyport.Risk    `json:"before"`
 	After    sallyport.Risk    `json:"after"`
 	Columns  []string          `json:"columns"`
@@ -115,4 +122,5 @@ type Report struct {
 	Actions  map[string]string `json:"actions"`  // column that left → verb, "keep" for unchanged
 	Residual map[string]int64  `json:"residual"` // likely identifiers seen in what left, by type
 	Changed  map[string]int64  `json:"changed"`  // column → values that the transform altered
+	Filtered int64             `json:"filtered"` // records that did not leave, by the plan's Rows
 }

@@ -38,6 +38,7 @@ type editor struct {
 	known   map[string]*column
 	columns []*column // in file order
 	out     []*column // those that leave, in file order
+	filters []filter  // all of them must let a record pass
 	subject int       // place of the subject column in the file, -1: none
 	begun   bool
 
@@ -101,6 +102,9 @@ func (e *editor) Header(names []string) ([]string, error) {
 	if absent != nil {
 		return nil, invalid("Scan the dataset again; its columns have changed.", "the catalog lists columns that the file lacks: %s", strings.Join(absent, ", "))
 	}
+	for i := range e.filters {
+		e.filters[i].in = e.filters[i].column.in
+	}
 	e.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 	e.first = newHand(e)
 	for i, c := range e.out {
@@ -132,6 +136,7 @@ func (e *editor) Fork() (Editor, error) {
 func (e *editor) report() (Report, error) {
 	changed := make([]int64, len(e.out))
 	var seen residual
+	var filtered int64
 	for _, h := range e.hands {
 		if err := h.empty(); err != nil {
 			return Report{}, err
@@ -140,6 +145,7 @@ func (e *editor) report() (Report, error) {
 			changed[i] += n
 		}
 		seen.add(h.residual)
+		filtered += h.filtered
 	}
 	records := e.records.Load()
 	r := Report{
@@ -150,6 +156,7 @@ func (e *editor) report() (Report, error) {
 		Actions:  map[string]string{},
 		Changed:  map[string]int64{},
 		Residual: seen.counts(),
+		Filtered: filtered,
 	}
 	for _, c := range e.columns {
 		if !c.leaves {

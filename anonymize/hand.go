@@ -28,6 +28,7 @@ type hand struct {
 	before, after []class // not yet in the censuses
 	changed       []int64 // by place in what leaves
 	residual      residual
+	filtered      int64  // records that did not leave
 	warmed        uint64 // keeps the compiler from leaving census.warm out
 }
 
@@ -47,6 +48,12 @@ func (h *hand) Record(fields [][]byte) ([][]byte, error) {
 	e := h.e
 	if len(fields) != len(e.columns) {
 		return nil, sallyport.Errorf("anonymize", sallyport.Internal, "", "format %s gave a record of %d fields, the header has %d", e.plan.Format, len(fields), len(e.columns))
+	}
+	for i := range e.filters {
+		if !e.filters[i].passes(fields) {
+			h.filtered++
+			return nil, nil
+		}
 	}
 	var subject []byte
 	if e.subject >= 0 {

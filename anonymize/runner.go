@@ -87,8 +87,8 @@ func (r *Runner) Sniff(head []byte) (Format, error) {
 }
 
 // Check judges a plan without touching data: every name is known, every
-// obligation's arguments are right, keys and hierarchies are there, and at
-// least one column leaves. Its errors are those that Run would give before it
+// obligation's arguments are right, keys and hierarchies are there, no column
+// has two row filters, and at least one column leaves. Its errors are those that Run would give before it
 // reads a byte.
 func (r *Runner) Check(plan Plan, env PassEnv) error {
 	_, err := r.editor(plan, env)
@@ -174,6 +174,10 @@ func (r *Runner) editor(plan Plan, env PassEnv) (*editor, error) {
 	}
 	if plan.Subject != "" && e.known[plan.Subject] == nil {
 		return nil, invalid("Correct the dataset's subject in the catalog.", "the subject column %q is not among the dataset's columns", plan.Subject)
+	}
+	var err error
+	if e.filters, err = filters(plan.Rows, e.known); err != nil {
+		return nil, err
 	}
 	leaving := 0
 	for _, o := range plan.Obligations {

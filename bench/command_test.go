@@ -3,6 +3,7 @@ package bench_test
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -10,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestCommand builds the program and runs the command that people run, small:
-// every figure of the passage is there, in the shape that scripts read.
+// TestCommand builds the program and runs the commands that people run, small:
+// every figure is there, in the shape that scripts read.
 func TestCommand(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the program is not built with -short")
@@ -21,10 +22,32 @@ func TestCommand(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	for name, c := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"passage": {[]string{"--quick", "--size=1", "--big=2", "--runs=1"}, []string{
+			"pass, sealed into the hold", "pass, not sealed, to memory", "peak memory at 2 MB, few raw classes",
+			"step admit", "step hold", "step release", "step place", "step hand over", "step run", "step verify", "step keep", "whole job",
+		}},
+		"seal": {[]string{"--size=1", "--reads=10", "--keys=2", "--runs=2"}, []string{
+			"seal, hybrid, on 1 core", "open, X25519, on 1 core", "random reads of 64 KiB, hybrid",
+			"key issue, key file issuer", "key fetch, key file issuer", "key wrap to a node, key file issuer", "key destroy, key file issuer",
+		}},
+		"s3": {[]string{"--quick", "--size=1", "--small=2", "--streams=2", "--runs=2"}, []string{
+			"raw view made", "masked view made", "masked view, first read in full", "GET of 1 MB through the door", "GET of 4 KiB through the door, p50",
+			"PUT of 1 MB into scratch", "PUT of 4 KiB into scratch, p50", "memory a stream, the door",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) { testCommand(t, bin, name, c.args, c.want) })
+	}
+}
+
+func testCommand(t *testing.T, bin, name string, args, wanted []string) {
 	dir := t.TempDir()
-	run := func(args ...string) []byte {
+	run := func(more ...string) []byte {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), bin, append([]string{"bench", "passage", "--quick", "--size=1", "--big=2", "--runs=1", "--dir", dir}, args...)...)
+		cmd := exec.CommandContext(t.Context(), bin, slices.Concat([]string{"bench", name, "--dir", dir}, args, more)...)
 		var errs bytes.Buffer
 		cmd.Stderr = &errs
 		out, err := cmd.Output()
@@ -56,15 +79,16 @@ func TestCommand(t *testing.T) {
 		}
 		names = append(names, name)
 	}
-	for _, want := range []string{
-		"pass, sealed into the hold", "pass, not sealed, to memory", "peak memory at 2 MB, few raw classes",
-		"step admit", "step hold", "step release", "step place", "step hand over", "step run", "step verify", "step keep", "whole job",
-	} {
+	for _, want := range wanted {
 		if !slices.Contains(names, want) {
 			t.Errorf("no figure %q in %q", want, names)
 		}
 	}
 	if text := string(run()); !strings.HasPrefix(text, "FIGURE") || !strings.Contains(text, "\n(1) ") {
 		t.Errorf("no table with notes:\n%s", text)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

@@ -85,6 +85,7 @@ func (p *passage) release(ctx context.Context, h held, o *outcome) (released, er
 		Facts: policy.Facts{
 			Risk: h.Report.After, Source: h.Report.Source, Plan: h.Report.Plan, Columns: h.Report.Columns,
 			Residual: h.Report.Residual, Cleared: cleared(h.Report.Actions), Actions: h.Report.Actions,
+			Rows: h.Admit.Rows,
 		},
 	}
 	in.Time = p.g.now().UTC()

@@ -259,6 +259,11 @@ func (r Releasing) normal() any {
 	list(&r.Facts.Risk.Quasi)
 	list(&r.Facts.Columns)
 	list(&r.Facts.Cleared)
+	list(&r.Facts.Rows)
+	r.Facts.Rows = slices.Clone(r.Facts.Rows)
+	for i := range r.Facts.Rows {
+		list(&r.Facts.Rows[i].In)
+	}
 	r.Facts.Residual = maps.Clone(r.Facts.Residual)
 	if r.Facts.Residual == nil {
 		r.Facts.Residual = map[string]int64{}

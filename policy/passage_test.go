@@ -41,8 +41,12 @@ func overlay() map[string]any {
 	return map[string]any{
 		"catalog": map[string]any{"datasets": sets},
 		"site": map[string]any{
-			"people":   map[string]any{"ada": map[string]any{"roles": []string{"researcher"}, "projects": []string{"lungs"}}},
-			"projects": map[string]any{"lungs": map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "budget": 20_000_000}},
+			"people": map[string]any{"ada": map[string]any{"roles": []string{"researcher"}, "projects": []string{"lungs"}}},
+			"projects": map[string]any{
+				"lungs": map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "budget": 20_000_000},
+				"east": map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "rows": map[string]any{
+					"cohort": map[string]any{"ward": []string{"e2", "e1"}, "town": []string{}}, "staff": map[string]any{"region": []string{"x"}}}},
+			},
 		},
 	}
 }
@@ -86,10 +90,15 @@ func TestGolden(t *testing.T) {
 		}
 	}
 	cases := map[string]func() (policy.Verdict, error){
-		"admit_outside":            admit(func(a *policy.Admission) { a.Request.Where = sallyport.Outside }),
-		"admit_local":              admit(func(a *policy.Admission) {}),
-		"admit_tightened":          admit(func(a *policy.Admission) { a.Request = policy.Request{Where: "outside", MaxPrice: 7, Copies: 3} }),
-		"admit_public":             admit(func(a *policy.Admission) { a.Dataset = "census" }),
+		"admit_outside":           admit(func(a *policy.Admission) { a.Request.Where = sallyport.Outside }),
+		"admit_local":             admit(func(a *policy.Admission) {}),
+		"admit_tightened":         admit(func(a *policy.Admission) { a.Request = policy.Request{Where: "outside", MaxPrice: 7, Copies: 3} }),
+		"admit_public":            admit(func(a *policy.Admission) { a.Dataset = "census" }),
+		"admit_rows":              admit(func(a *policy.Admission) { a.Project, a.Request.Where = "east", sallyport.Outside }),
+		"deny_foreign_row_filter": admit(func(a *policy.Admission) { a.Project, a.Dataset = "east", "staff" }),
+		"deny_rows_changed": release(func(r *policy.Releasing) {
+			r.Facts.Rows = []sallyport.RowFilter{{Column: "ward", In: []string{"e1"}}}
+		}),
 		"deny_restricted_outside":  admit(func(a *policy.Admission) { a.Dataset, a.Request.Where = "genomes", sallyport.Outside }),
 		"deny_stranger_on_purpose": admit(func(a *policy.Admission) { a.Subject = policy.Subject{ID: "eve"}; a.Purpose = "marketing" }),
 		"deny_unknown_dataset":     admit(func(a *policy.Admission) { a.Dataset = "ghost" }),
@@ -133,7 +142,7 @@ func TestGolden(t *testing.T) {
 func TestNullListsAreEmpty(t *testing.T) {
 	fsys := bundle(map[string]string{"release.rego": `package sallyport.release
 lists := [input.subject.roles, input.subject.projects, input.history, input.admitted.regions, input.facts.risk.quasi,
-	input.facts.columns, input.facts.cleared, input.facts.residual, input.facts.actions]
+	input.facts.columns, input.facts.cleared, input.facts.rows, input.facts.residual, input.facts.actions]
 verdict := {"allow": false, "reasons": [sprintf("%d", [sum([count(l) | some l in lists])])], "rules": []}
 `})
 	e := engine(t, policy.Config{Bundle: fsys})
@@ -142,6 +151,10 @@ verdict := {"allow": false, "reasons": [sprintf("%d", [sum([count(l) | some l in
 	v, err := e.Release(t.Context(), in)
 	if err != nil || v.Reasons[0] != "0" {
 		t.Errorf("%v %v", v.Reasons, err)
+	}
+	in.Facts.Rows = []sallyport.RowFilter{{Column: "ward"}}
+	if _, err := e.Release(t.Context(), in); err != nil || in.Facts.Rows[0].In != nil {
+		t.Errorf("the caller's row filters were changed: %v %v", in.Facts.Rows, err)
 	}
 	if in.Subject.Roles != nil || in.Facts.Columns != nil {
 		t.Error("the caller's input was changed")

@@ -6,13 +6,15 @@
 // A rule answers with a verdict document. Door 1's is
 //
 //	{"allow": bool, "reasons": […], "rules": […], "destination": "local" or "outside",
-//	 "masks": {column: {verb: {argument: value}}}, "limits": {every field of Limits}}
+//	 "masks": {column: {verb: {argument: value}}}, "limits": {every field of Limits},
+//	 "rows": [{"column": name, "in": [value, …]}, …]}
 //
 // and door 2's has allow, reasons and rules only; so may a denial at door 1.
-// reasons and rules are sets or arrays of strings. The mask {} lets a column
-// leave as it is, and a column without a mask does not leave. Any other field,
-// type or shape, two verbs for one column, or a reason beside an allow is an
-// error, and an error is a denial. policies/README.md explains the default
+// reasons, rules, rows and in are sets or arrays. The mask {} lets a column
+// leave as it is, and a column without a mask does not leave. rows may be left
+// out, and then all records may leave. Any other field, type or shape, two verbs
+// or two row filters for one column, or a reason beside an allow is an error,
+// and an error is a denial. policies/README.md explains the default
 // bundle; [InputSchema] describes the input.
 package policy
 
@@ -58,13 +60,14 @@ type Admission struct {
 
 // Facts are what was measured on the bytes in the hold.
 type Facts struct {
-	Risk     sallyport.Risk    `json:"risk"`
-	Source   sallyport.Digest  `json:"source"` // of the data as read
-	Plan     sallyport.Digest  `json:"plan"`
-	Columns  []string          `json:"columns"`  // that would leave, in order
-	Residual map[string]int64  `json:"residual"` // likely identifiers seen in what would leave, by type
-	Cleared  []string          `json:"cleared"`  // columns that leave unchanged
-	Actions  map[string]string `json:"actions"`  // column → verb applied
+	Risk     sallyport.Risk        `json:"risk"`
+	Source   sallyport.Digest      `json:"source"` // of the data as read
+	Plan     sallyport.Digest      `json:"plan"`
+	Columns  []string              `json:"columns"`  // that would leave, in order
+	Residual map[string]int64      `json:"residual"` // likely identifiers seen in what would leave, by type
+	Cleared  []string              `json:"cleared"`  // columns that leave unchanged
+	Actions  map[string]string     `json:"actions"`  // column → verb applied
+	Rows     []sallyport.RowFilter `json:"rows"`     // row filters applied; what is measured is what passed them
 }
 
 // Releasing is the input of door 2 (query data.sallyport.release.verdict).
@@ -94,7 +97,10 @@ type Verdict struct {
 	Rules       []string               `json:"rules"`   // labels of the rules that fired, sorted
 	Destination sallyport.Destination  `json:"destination,omitempty"`
 	Obligations []sallyport.Obligation `json:"obligations,omitempty"` // sorted by column
-	Limits      Limits                 `json:"limits"`
-	Policy      sallyport.Digest       `json:"policy"` // of the bundle's rules
-	Data        sallyport.Digest       `json:"data"`   // of the data they saw
+	// Rows are the filters that a record must all pass to leave, sorted by
+	// column, their values sorted. None: every record may leave.
+	Rows   []sallyport.RowFilter `json:"rows,omitempty"`
+	Limits Limits                `json:"limits"`
+	Policy sallyport.Digest      `json:"policy"` // of the bundle's rules
+	Data   sallyport.Digest      `json:"data"`   // of the data they saw
 }

@@ -16,7 +16,7 @@ import (
 type fields []string
 
 var (
-	admitFields   = fields{"allow", "destination", "limits", "masks", "reasons", "rules"}
+	admitFields   = fields{"allow", "destination", "limits", "masks", "reasons", "rows", "rules"}
 	releaseFields = fields{"allow", "reasons", "rules"}
 )
 
@@ -69,6 +69,9 @@ func decodeVerdict(doc any, known fields) (Verdict, error) {
 	if v.Obligations, err = obligations(m["masks"]); err != nil {
 		return Verdict{}, err
 	}
+	if v.Rows, err = rows(m); err != nil {
+		return Verdict{}, err
+	}
 	if v.Limits, err = limits(m["limits"]); err != nil {
 		return Verdict{}, err
 	}
@@ -113,6 +116,47 @@ func obligations(doc any) ([]sallyport.Obligation, error) {
 			}
 		}
 		out = append(out, o)
+	}
+	return out, nil
+}
+
+// rows reads the row filters, which may be left out but not be null.
+func rows(m map[string]any) ([]sallyport.RowFilter, error) {
+	doc, ok := m["rows"]
+	if !ok {
+		return nil, nil
+	}
+	list, ok := doc.([]any)
+	if !ok {
+		return nil, fmt.Errorf("the verdict's rows are %s, not a set or array of filters", typeName(doc))
+	}
+	var out []sallyport.RowFilter
+	for _, x := range list {
+		filter, ok := x.(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("the verdict's rows hold %s where a filter belongs", typeName(x))
+		}
+		for _, name := range slices.Sorted(maps.Keys(filter)) {
+			if name != "column" && name != "in" {
+				return nil, fmt.Errorf("a row filter has an unknown field %q; known are column, in", name)
+			}
+		}
+		column, ok := filter["column"].(string)
+		if !ok || column == "" {
+			return nil, fmt.Errorf("a row filter's column is %s, not a column's name", typeName(filter["column"]))
+		}
+		in, err := texts(filter, "in")
+		if err != nil {
+			return nil, fmt.Errorf("the row filter of column %q: %w", column, err)
+		}
+		slices.Sort(in)
+		out = append(out, sallyport.RowFilter{Column: column, In: slices.Compact(in)})
+	}
+	slices.SortFunc(out, func(a, b sallyport.RowFilter) int { return strings.Compare(a.Column, b.Column) })
+	for i := 1; i < len(out); i++ {
+		if out[i].Column == out[i-1].Column {
+			return nil, fmt.Errorf("column %q has two row filters; one is allowed", out[i].Column)
+		}
 	}
 	return out, nil
 }

@@ -13,7 +13,8 @@ import (
 
 const validVerdict = `{"allow": true, "reasons": [], "rules": ["b", "a", "b"], "destination": "outside",
 	"masks": {"z": {}, "a": {"generalize": {"width": 10, "names": ["x", {"y": 1.5}]}}, "m": {"drop": {}}},
-	"limits": {"key_ttl": 60, "price": 5, "budget": 50, "copies": 2, "regions": ["de"], "min_class": 10, "max_unique": 0.25}}`
+	"limits": {"key_ttl": 60, "price": 5, "budget": 50, "copies": 2, "regions": ["de"], "min_class": 10, "max_unique": 0.25},
+	"rows": [{"column": "ward", "in": ["north", "east", "north"]}, {"column": "site", "in": []}]}`
 
 // ask gives the verdict document doc to one of the doors.
 func ask(t testing.TB, doc string, release bool) (policy.Verdict, error) {
@@ -38,6 +39,7 @@ func TestVerdictBecomesGo(t *testing.T) {
 			{Column: "z"},
 		},
 		Limits: policy.Limits{KeyTTL: 60, Price: 5, Budget: 50, Copies: 2, Regions: []string{"de"}, MinClass: 10, MaxUnique: 0.25},
+		Rows:   []sallyport.RowFilter{{Column: "site", In: []string{}}, {Column: "ward", In: []string{"east", "north"}}},
 		Policy: got.Policy, Data: got.Data,
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -57,7 +59,7 @@ func TestCleanDenialIsNoError(t *testing.T) {
 		}
 	}
 	v, err := ask(t, strings.Replace(strings.Replace(validVerdict, "true", "false", 1), `"reasons": []`, `"reasons": ["no"]`, 1), false)
-	if err != nil || v.Allow || v.Destination != "" || v.Obligations != nil || v.Limits.KeyTTL != 0 {
+	if err != nil || v.Allow || v.Destination != "" || v.Obligations != nil || v.Rows != nil || v.Limits.KeyTTL != 0 {
 		t.Errorf("a denial hands on what could be used: %+v %v", v, err)
 	}
 }
@@ -125,6 +127,21 @@ func TestIllFormedVerdictDenies(t *testing.T) {
 		"max_unique above one":       {"limits.max_unique", `1.01`},
 		"max_unique negative":        {"limits.max_unique", `-0.1`},
 		"max_unique true":            {"limits.max_unique", `true`},
+		"rows null":                  {"rows", `null`},
+		"rows as object":             {"rows", `{"ward": ["north"]}`},
+		"rows as string":             {"rows", `"ward"`},
+		"rows of strings":            {"rows", `["ward"]`},
+		"rows of null":               {"rows", `[null]`},
+		"row filter without column":  {"rows", `[{"in": ["north"]}]`},
+		"row filter of no column":    {"rows", `[{"column": "", "in": ["north"]}]`},
+		"row filter of column 1":     {"rows", `[{"column": 1, "in": ["north"]}]`},
+		"row filter without in":      {"rows", `[{"column": "ward"}]`},
+		"row filter in null":         {"rows", `[{"column": "ward", "in": null}]`},
+		"row filter in a string":     {"rows", `[{"column": "ward", "in": "north"}]`},
+		"row filter in numbers":      {"rows", `[{"column": "ward", "in": [1]}]`},
+		"row filter with more":       {"rows", `[{"column": "ward", "in": ["north"], "not": ["east"]}]`},
+		"row filter in other case":   {"rows", `[{"column": "ward", "In": ["north"], "in": []}]`},
+		"two filters of one column":  {"rows", `[{"column": "ward", "in": ["north"]}, {"column": "ward", "in": ["east"]}]`},
 	}
 	for name, e := range edits {
 		t.Run(name, func(t *testing.T) {
@@ -146,6 +163,25 @@ func TestIllFormedVerdictDenies(t *testing.T) {
 		v, err := ask(t, `{"allow": true, "reasons": ["but"], "rules": ["r"]}`, true)
 		denied(t, v, err)
 	})
+}
+
+// TestRowsMayBeLeftOut: no filter and an empty list of them mean the same, and
+// a Rego set does as well as an array.
+func TestRowsMayBeLeftOut(t *testing.T) {
+	for _, rows := range []string{"", "[]"} {
+		v, err := ask(t, edit(t, validVerdict, "rows", rows), false)
+		if err != nil || !v.Allow || v.Rows != nil {
+			t.Errorf("%q: %+v %v", rows, v, err)
+		}
+	}
+	fsys := bundle(map[string]string{"data.json": `{"doc": ` + edit(t, validVerdict, "rows", "") + `}`, "admit.rego": `package sallyport.admit
+verdict := object.union(data.doc, {"rows": {{"column": "ward", "in": {"north", "east"}}}})
+`})
+	v, err := engine(t, policy.Config{Bundle: fsys}).Admit(t.Context(), admission())
+	want := []sallyport.RowFilter{{Column: "ward", In: []string{"east", "north"}}}
+	if d := cmp.Diff(want, v.Rows); err != nil || d != "" {
+		t.Error(err, d)
+	}
 }
 
 func edit(t testing.TB, doc, path, value string) string {

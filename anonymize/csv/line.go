@@ -130,6 +130,8 @@ func process(p *parser, w *writer, edit anonymize.Editor, c chunk, out []byte) (
 		if err != nil {
 			return nil, sallyport.E(fmt.Sprintf("line %d", p.at), sallyport.KindOf(err), err, "")
 		}
-		w.record(leaving)
+		if leaving != nil {
+			w.record(leaving)
+		}
 	}
 }

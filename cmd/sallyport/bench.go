@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,12 +17,17 @@ import (
 	"sallyport/bench"
 	"sallyport/catalog"
 	"sallyport/gateway"
+	"sallyport/seal/vault"
 	"sallyport/store/dir"
 )
 
 type benchCmd struct {
 	Passage benchPassageCmd `cmd:"" help:"Time and memory of the passage, beside age and encoding/csv."`
+	Seal    benchSealCmd    `cmd:"" help:"Sealing, opening and keys, beside age and the bare cipher."`
+	S3      benchS3Cmd      `cmd:"" name:"s3" help:"The S3 door, beside a bare file server and reverse proxy."`
 	Child   benchChildCmd   `cmd:"" hidden:""`
+	Door    benchDoorCmd    `cmd:"" hidden:""`
+	Peer    benchPeerCmd    `cmd:"" hidden:""`
 }
 
 type benchPassageCmd struct {
@@ -208,3 +214,46 @@ type benchChildCmd struct {
 }
 
 func (c benchChildCmd) Run(a *app) error { return bench.Child(a.ctx, c.Task, a.out) }
+
+type benchSealCmd struct {
+	Size           int    `placeholder:"MB" help:"What is sealed and opened at a time, in memory (256; 16 with --quick)."`
+	Reads          int    `placeholder:"N" help:"Random reads a run (5000; 500 with --quick)."`
+	Keys           int    `placeholder:"N" help:"Keys that are issued and destroyed (100; 10 with --quick)."`
+	Runs           int    `default:"3" help:"Runs of each; the median counts."`
+	Quick          bool   `help:"Few bytes, few keys."`
+	Dir            string `placeholder:"DIR" help:"Where to write keys; removed at the end (the system's folder for temporary files)."`
+	Vault          string `placeholder:"URL" help:"Measure keys on this Vault, too."`
+	VaultTokenFile string `placeholder:"FILE" help:"File with the token for it, mode 0600."`
+	VaultMount     string `default:"transit" help:"Where its transit engine is mounted."`
+	VaultCAFile    string `name:"vault-ca-file" placeholder:"FILE" help:"Who signs its certificate (the system's)."`
+}
+
+func (benchSealCmd) Help() string {
+	return `Measures, each beside its peer in the same run and on one core as well as on all: sealing and opening, reads at random offsets, and what the life of a release's key costs on the embedded issuer. With a Vault its keys are measured, too: they are deleted from it at the end, and the token needs the rights of the gateway's policy (docs/vault.md). A server for development will do: ` + "`vault server -dev`, then `vault secrets enable transit`" + `. Progress goes to standard error.
+
+  sallyport bench seal
+  sallyport bench seal --vault http://127.0.0.1:8200 --vault-token-file token`
+}
+
+func (c benchSealCmd) Run(a *app) error {
+	o := bench.SealOptions{Size: 256, Reads: 5000, Keys: 100, Runs: c.Runs, Dir: c.Dir, Progress: a.errs}
+	if c.Quick {
+		o.Size, o.Reads, o.Keys = 16, 500, 10
+	}
+	o.Size, o.Reads, o.Keys = cmp.Or(c.Size, o.Size), cmp.Or(c.Reads, o.Reads), cmp.Or(c.Keys, o.Keys)
+	if (c.Vault == "") != (c.VaultTokenFile == "") {
+		return sallyport.Errorf("bench", sallyport.Invalid, "Give --vault and --vault-token-file, or neither.", "half a Vault is named")
+	}
+	if c.Vault != "" {
+		o.Vault = &vault.Config{Address: c.Vault, Mount: c.VaultMount, CAFile: c.VaultCAFile, Auth: vault.Auth{TokenFile: c.VaultTokenFile}}
+	}
+	figures, err := bench.Seal(a.ctx, o)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(figures)
+	}
+	printFigures(a.out, figures)
+	return nil
+}

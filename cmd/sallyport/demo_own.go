@@ -107,7 +107,7 @@ func measure(ctx context.Context, d sallyport.Dataset, verdict policy.Verdict, f
 		return sallyport.Risk{}, sallyport.E("demo", sallyport.NotFound, err, "")
 	}
 	defer f.Close()
-	plan := anonymize.Plan{Dataset: d.ID, Format: d.Format, Columns: d.Columns, Subject: d.Subject, Obligations: verdict.Obligations}
+	plan := anonymize.Plan{Dataset: d.ID, Format: d.Format, Columns: d.Columns, Subject: d.Subject, Obligations: verdict.Obligations, Rows: verdict.Rows}
 	report, err := newRunner().Run(ctx, plan, anonymize.PassEnv{Key: func(string) []byte { return make([]byte, 32) }}, io.Discard, f)
 	return report.After, err
 }

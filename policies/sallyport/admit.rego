@@ -4,7 +4,7 @@
 #   Every check of the table `checks` must pass; one that is undefined has not
 #   passed. So a missing fact, a typo or a reason that cannot be written denies.
 #   The verdict is {allow, reasons, rules} and, when it allows, also
-#   {destination, masks, limits}. See README.md.
+#   {destination, masks, rows, limits}. See README.md.
 package sallyport.admit
 
 import data.sallyport.lib
@@ -29,6 +29,7 @@ verdict := {
 	"rules": (passed | treatment_rules),
 	"destination": destination,
 	"masks": masks,
+	"rows": rows,
 	"limits": limits,
 } if {
 	allow
@@ -61,6 +62,10 @@ checks := {
 	"admit.columns": {
 		"says": "no column of the dataset could be used",
 		"needs": {"admit.request", "admit.dataset", "admit.destination"},
+	},
+	"admit.rows": {
+		"says": "the project's row filter for this dataset is none that policy understands",
+		"needs": {"admit.project", "admit.dataset"},
 	},
 }
 
@@ -160,6 +165,18 @@ passed contains "admit.destination" if row.may == true
 passed contains "admit.columns" if leaving != set()
 
 # METADATA
+# title: A row filter that can be applied
+# description: |
+#   Each of its columns is in the catalog, with a list of texts. A filter that
+#   cannot be understood must not be read as none.
+# labels:
+#   rule: admit.rows
+passed contains "admit.rows" if {
+	is_object(row_filter)
+	unfit_filters == set()
+}
+
+# METADATA
 # title: Where it runs
 # description: Where the request says, or the table's choice for the sensitivity.
 destination := input.request.where if not object.get(input.request, "where", "") in {"", null}
@@ -239,6 +256,45 @@ leaving := {name |
 }
 
 # METADATA
+# title: The project's row filter for the dataset
+# description: |
+#   Column to the values whose records the project may see, on either side;
+#   empty where the site names none. All of the columns must hold.
+row_filter := object.get(project_rows, input.dataset, {}) if is_object(project_rows)
+
+# METADATA
+# title: The project's row filters
+# description: By dataset. Only an absent entry is none; null is an error of the site's.
+project_rows := object.get(lib.project, "rows", {})
+
+# METADATA
+# title: The columns whose filter cannot be applied
+# description: Unknown to the catalog, or without a list of texts.
+unfit_filters contains column if {
+	some column, values in row_filter
+	not fit(column, values)
+}
+
+# METADATA
+# title: A column and its values that can be applied
+# description: An empty list can; it lets nothing leave.
+fit(column, values) if {
+	column in catalog_columns
+	is_array(values)
+	every value in values { is_string(value) }
+}
+
+# METADATA
+# title: The columns that the catalog lists
+# description: By name.
+catalog_columns := {column.name | some column in lib.dataset.columns}
+
+# METADATA
+# title: Which records may be seen
+# description: Column and values; a record must be in all of them.
+rows := {{"column": column, "in": values} | some column, values in row_filter}
+
+# METADATA
 # title: What bounds the job
 # description: |
 #   The table's row; a request can lower the price and raise the copies, the
@@ -307,6 +363,23 @@ why["admit.destination"] := sprintf("dataset %s is %s: it stays on the local clu
 	lib.class
 }
 
+why["admit.rows"] := sprintf("project %s may see only some rows of dataset %s, told by a column that the dataset does not have: %s; correct the project's rows or the catalog", [
+	input.project,
+	input.dataset,
+	concat(", ", foreign_columns),
+]) if {
+	foreign_columns != set()
+}
+
 why["admit.columns"] := sprintf("no column of dataset %s may leave: each needs a mask that policy accepts for its role", [input.dataset]) if {
 	row.may == true
+}
+
+# METADATA
+# title: Columns of the row filter that the catalog does not list
+# description: For the sentence that names them.
+foreign_columns contains column if {
+	is_object(row_filter)
+	some column, _ in row_filter
+	not column in catalog_columns
 }

@@ -293,3 +293,62 @@ test_outside_kept_by_the_steward if {
 	v.masks == {"sex": {}}
 	"admit.column.kept" in v.rules
 }
+
+with_rows(rows) := verdict if {
+	verdict := admit.verdict with input as f.request
+		with data.catalog as f.catalog
+		with data.site as f.with_values(f.site, {"/projects/lungs/rows": rows})
+}
+
+test_no_row_filter if {
+	asked({}).rows == set()
+	with_rows({}).rows == set()
+	with_rows({"genomes": {"ward": []}}).rows == set()
+	asked({"/project": "east", "/dataset": "staff"}).rows == set()
+}
+
+test_row_filter_on_both_sides[where] if {
+	some where in ["local", "outside"]
+	v := asked({"/project": "east", "/request/where": where})
+	v.allow == true
+	v.destination == where
+	v.rows == {{"column": "town", "in": ["x"]}, {"column": "ward", "in": ["e1", "e2"]}}
+	"admit.rows" in v.rules
+}
+
+test_row_filter_on_what_does_not_leave if {
+	v := with_rows({"cohort": {"name": ["someone"]}})
+	v.allow == true
+	not v.masks.name
+	v.rows == {{"column": "name", "in": ["someone"]}}
+}
+
+test_row_filter_that_lets_nothing_leave if {
+	with_rows({"cohort": {"ward": []}}).rows == {{"column": "ward", "in": []}}
+}
+
+test_row_filter_of_a_foreign_column if {
+	denied(
+		with_rows({"cohort": {"ward": ["e1"], "region": ["x"]}}),
+		"admit.rows",
+		concat("", [
+			"project lungs may see only some rows of dataset cohort, told by a column that the dataset does not have: ",
+			"region; correct the project's rows or the catalog",
+		]),
+	)
+}
+
+# What is no row filter is not read as none.
+test_ill_formed_row_filter[name] if {
+	some name, rows in {
+		"null": null,
+		"list": ["cohort"],
+		"text": "cohort",
+		"dataset null": {"cohort": null},
+		"dataset list": {"cohort": ["ward"]},
+		"values null": {"cohort": {"ward": null}},
+		"values text": {"cohort": {"ward": "e1"}},
+		"values numbers": {"cohort": {"ward": ["e1", 2]}},
+	}
+	denied(with_rows(rows), "admit.rows", "the project's row filter for this dataset is none that policy understands")
+}

@@ -75,6 +75,7 @@ site := {
 		"lungs": {"members": ["ada"], "purposes": ["research"], "budget": 20000000},
 		"open": {"members": ["ada", "guest"], "purposes": []},
 		"bare": {"members": null, "purposes": null},
+		"east": {"members": ["ada"], "rows": {"cohort": {"ward": ["e1", "e2"], "town": ["x"]}}},
 	},
 }
 
@@ -107,6 +108,7 @@ releasing := object.union(outside, {
 		"plan": "sha256:02",
 		"columns": ["patient", "age", "diagnosis", "income", "ward"],
 		"residual": {},
+		"rows": [],
 		"cleared": ["diagnosis", "ward"],
 		"actions": {"patient": "pseudonym", "age": "generalize", "diagnosis": "keep", "income": "cap", "ward": "keep"},
 	},

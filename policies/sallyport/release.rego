@@ -62,6 +62,10 @@ checks := {
 		"needs": {"release.admitted", "release.destination"},
 	},
 	"release.columns": {"says": "other columns would leave than were admitted", "needs": {"release.admitted"}},
+	"release.rows": {
+		"says": "other rows would leave than the project may see today; run the job again",
+		"needs": {"release.admitted"},
+	},
 	"release.actions": {
 		"says": "columns were not treated as was admitted",
 		"needs": {"release.admitted", "release.columns"},
@@ -194,6 +198,20 @@ passed contains "release.columns" if {
 # title: The columns that would leave
 # description: As measured, without order.
 columns := {name | some name in input.facts.columns}
+
+# METADATA
+# title: Filtered as admitted
+# description: |
+#   By the row filters that hold today, so that rows withdrawn from the project
+#   while the job waited do not leave.
+# labels:
+#   rule: release.rows
+passed contains "release.rows" if filters(input.facts.rows) == filters(admit.rows)
+
+# METADATA
+# title: Row filters without their order
+# description: To compare two lists of them.
+filters(list) := {[filter.column, {value | some value in filter["in"]}] | some filter in list}
 
 # METADATA
 # title: Treated as admitted

@@ -261,3 +261,29 @@ test_hole_in_the_table_is_no[field] if {
 		with data.rules as hole
 	v.allow == false
 }
+
+# The rows that the project may see, and those that the pass let through.
+filtered(today, applied) := verdict if {
+	verdict := release.verdict with input as f.with_values(f.releasing, {"/facts/rows": applied})
+		with data.catalog as f.catalog
+		with data.site as f.with_values(f.site, {"/projects/lungs/rows": {"cohort": today}})
+}
+
+test_rows_as_admitted if {
+	filtered({"ward": ["e1", "e2"]}, [{"column": "ward", "in": ["e2", "e1"]}]).allow == true
+	filtered({}, []).allow == true
+}
+
+test_rows_changed_while_the_job_waited[name] if {
+	some name, rows in {
+		"filter added": [{"ward": ["e1"]}, []],
+		"filter taken away": [{}, [{"column": "ward", "in": ["e1"]}]],
+		"narrowed": [{"ward": ["e1"]}, [{"column": "ward", "in": ["e1", "e2"]}]],
+		"other column": [{"ward": ["e1"]}, [{"column": "town", "in": ["e1"]}]],
+		"to nothing": [{"ward": []}, [{"column": "ward", "in": ["e1"]}]],
+	}
+	v := filtered(rows[0], rows[1])
+	v.allow == false
+	v.rules == {"release.rows"}
+	v.reasons == {"other rows would leave than the project may see today; run the job again"}
+}

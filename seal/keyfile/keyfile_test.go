@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("KEYFILE_TEST_CHURN"); dir != "" {
 		churn(dir)
 	}
+	if dir := os.Getenv("KEYFILE_TEST_SPIN"); dir != "" {
+		spin(dir)
+	}
 	os.Exit(m.Run())
 }
 
