@@ -51,6 +51,9 @@ func (p *passage) ask(ctx context.Context, req Request, module sallyport.Digest,
 	if err := tightens(req, v); err != nil {
 		return admitted{}, err
 	}
+	if err := p.g.parts.Projects[req.Project].bounds(req.Dataset, v.Rows); err != nil {
+		return admitted{}, err
+	}
 	o.Say = fmt.Sprintf("%s may be used for %s: %s, %d of %d columns leave, by %s",
 		req.Dataset, req.Purpose, v.Destination, leaving(v), len(ds.Columns), rulesOf(v))
 	p.job.Side = v.Destination
@@ -73,6 +76,21 @@ func tightens(req Request, v policy.Verdict) error {
 		return wider("price")
 	case req.Copies > v.Limits.Copies && v.Destination == sallyport.Outside:
 		return wider("number of executions")
+	}
+	return nil
+}
+
+// bounds refuses row filters that show more than the site lets the project
+// see: a bundle that knows nothing of row filters must not show all rows.
+func (p Project) bounds(dataset string, rows []sallyport.RowFilter) error {
+	for column, values := range p.Rows[dataset] {
+		held := slices.ContainsFunc(rows, func(f sallyport.RowFilter) bool {
+			return f.Column == column && !slices.ContainsFunc(f.In, func(v string) bool { return !slices.Contains(values, v) })
+		})
+		if !held {
+			return sallyport.Errorf("admit", sallyport.Denied, "The policy bundle must put the project's `rows` into its verdict; tell its author.",
+				"policy allowed more rows than the project may see, by column %q", column)
+		}
 	}
 	return nil
 }

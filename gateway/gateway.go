@@ -34,6 +34,9 @@ type Algorithm struct {
 // Project is a group of people with purposes and a budget.
 type Project struct {
 	Budget sallyport.Money
+	// Rows bounds which records the project sees: dataset → column → values.
+	// Policy applies it; a verdict that shows more is refused.
+	Rows map[string]map[string][]string
 }
 
 // Parts are what a gateway is made of. All are required unless said otherwise.

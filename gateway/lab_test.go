@@ -100,8 +100,14 @@ func newLab(t *testing.T, change func(*lab)) *lab {
 	p.Catalog, err = catalog.Open(cat)
 	must(err)
 	p.Site = map[string]any{
-		"people":   map[string]any{"ada": map[string]any{"roles": []string{"researcher"}, "projects": []string{"pilot"}}},
-		"projects": map[string]any{"pilot": map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "budget": 10 * sallyport.Unit}},
+		"people": map[string]any{"ada": map[string]any{"roles": []string{"researcher"}, "projects": []string{"pilot"}}},
+		"projects": map[string]any{
+			"pilot": map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "budget": 10 * sallyport.Unit},
+			"some": map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "budget": 10 * sallyport.Unit, // sees some rows
+				"rows": map[string]any{"patients": map[string]any{"score": []string{"0.5", "1.5"}}}},
+			"few": map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "budget": 10 * sallyport.Unit,
+				"rows": map[string]any{"patients": map[string]any{"mrn": []string{"M00000", "M00001", "M00025"}}}},
+		},
 	}
 	p.Policy, err = policy.New(ctx, policy.Config{Bundle: policies.FS, Overlay: map[string]any{"catalog": p.Catalog.Data(), "site": p.Site},
 		Deadline: 10 * time.Second}) // the race detector is slow
@@ -120,7 +126,7 @@ func newLab(t *testing.T, change func(*lab)) *lab {
 	p.Audit, err = audit.Open(audit.Config{Path: filepath.Join(dir, "audit.db"), Origin: "lab", Seed: make([]byte, 32), Now: time.Now})
 	must(err)
 	p.Algorithms = map[string]gateway.Algorithm{"count": {Module: routing.Module{Name: "count", Digest: sallyport.DigestOf([]byte("count")), Runner: "wasm"}}}
-	p.Projects = map[string]gateway.Project{"pilot": {Budget: 10 * sallyport.Unit}}
+	p.Projects = map[string]gateway.Project{"pilot": {Budget: 10 * sallyport.Unit}, "some": {Budget: 10 * sallyport.Unit}, "few": {Budget: 10 * sallyport.Unit}}
 	p.MemoryMB, p.Walltime, p.Patience = 64, time.Minute, 50*time.Millisecond
 	var mu sync.Mutex
 	p.Observe = func(e gateway.Event) {

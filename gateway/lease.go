@@ -145,3 +145,26 @@ func (g *Gateway) DestroyKey(ctx context.Context, by Subject, lease, reason stri
 	}
 	return sallyport.Errorf("destroy key", sallyport.NotFound, "`sallyport key ls` lists the live ones.", "no live key %q", lease)
 }
+
+// RotateKeys exchanges the issuer's own keys, with its intent and outcome on
+// record. Live leases, views and pseudonyms stay as they are.
+func (g *Gateway) RotateKeys(ctx context.Context, by Subject) error {
+	r, ok := g.parts.Issuer.(seal.Rotator)
+	if !ok {
+		return sallyport.Errorf("rotate keys", sallyport.Unsupported, "docs/keys.md says how its keeper does it.", "this issuer's keys are rotated elsewhere")
+	}
+	if err := g.confirm(ctx, by, "key.rotate", "issuer", "rotate"); err != nil {
+		return err
+	}
+	e := audit.Entry{Time: g.now().UTC(), Step: "rotate keys", Phase: audit.Intent, Subject: by.ID}
+	if _, err := g.parts.Audit.Append(ctx, e); err != nil {
+		return err
+	}
+	err := r.Rotate(ctx)
+	e.Time, e.Phase = g.now().UTC(), audit.Outcome
+	if err != nil {
+		e.Decision, e.Reasons = "error", []string{err.Error()}
+	}
+	_, recErr := g.parts.Audit.Append(context.WithoutCancel(ctx), e)
+	return errors.Join(err, recErr)
+}

@@ -76,3 +76,10 @@ type Signer interface {
 	Sign(ctx context.Context, name string, msg []byte) ([]byte, error)
 	PublicKey(ctx context.Context, name string) (ed25519.PublicKey, error)
 }
+
+// Rotator is an optional power of an Issuer: to exchange its own keys. Leases,
+// recipients and derived secrets stay; what was copied of the old keys opens
+// nothing that is kept afterwards. A crash leaves the old keys or the new ones.
+type Rotator interface {
+	Rotate(ctx context.Context) error
+}

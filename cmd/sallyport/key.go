@@ -12,6 +12,7 @@ type keyCmd struct {
 	Access  keyAccessCmd  `cmd:"" help:"List access keys."`
 	Revoke  keyRevokeCmd  `cmd:"" help:"End an access key."`
 	Ls      keyLsCmd      `cmd:"" help:"List every live key: who, what for, until when."`
+	Rotate  keyRotateCmd  `cmd:"" help:"Exchange the issuer's own keys; leases and pseudonyms stay."`
 	Destroy keyDestroyCmd `cmd:"" help:"Destroy a live key at once: what it sealed opens for nobody any more."`
 }
 
@@ -148,5 +149,24 @@ func (c keyRevokeCmd) Run(a *app) error {
 		return a.printJSON(map[string]string{"revoked": c.Key})
 	}
 	fmt.Fprintf(a.out, "%s is revoked\n", c.Key)
+	return nil
+}
+
+type keyRotateCmd struct {
+	As string `help:"Person to act as, if you run the gateway."`
+}
+
+func (c keyRotateCmd) Run(a *app) error {
+	client, _, err := a.dial()
+	if err != nil {
+		return err
+	}
+	if err := client.Rotate(a.ctx, c.As); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(map[string]bool{"rotated": true})
+	}
+	fmt.Fprintln(a.out, "The issuer has new keys. Replace the copy of the root in your safe, and destroy the old one.")
 	return nil
 }

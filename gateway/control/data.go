@@ -21,6 +21,7 @@ func (s *Server) dataRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/inbox/{id}/reject", s.reject)
 	mux.HandleFunc("GET /v1/keys", s.keys)
 	mux.HandleFunc("POST /v1/keys/{id}/destroy", s.destroy)
+	mux.HandleFunc("POST /v1/rotate", s.rotate)
 }
 
 // Preparation asks for a view to be made ahead.
@@ -192,6 +193,33 @@ func (s *Server) destroy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, map[string]bool{"ok": true})
+}
+
+func (s *Server) rotate(w http.ResponseWriter, r *http.Request) {
+	var in Judgment
+	if err := decode(r, &in); err != nil {
+		fail(w, err)
+		return
+	}
+	p, _ := r.Context().Value(peerKey{}).(peer)
+	if p.err != nil || p.uid != identity.Operator() {
+		fail(w, sallyport.Errorf("key rotate", sallyport.Denied, "", "only the gateway's operator rotates its keys"))
+		return
+	}
+	by := gateway.Subject{ID: "operator"}
+	if who, err := s.caller(r, in.As); err == nil {
+		by.ID = who.ID
+	}
+	if err := s.gateway.RotateKeys(r.Context(), by); err != nil {
+		fail(w, err)
+		return
+	}
+	answer(w, map[string]bool{"ok": true})
+}
+
+// Rotate exchanges the issuer's own keys.
+func (c *Client) Rotate(ctx context.Context, as string) error {
+	return c.call(ctx, "POST", "/v1/rotate", Judgment{As: as}, nil)
 }
 
 // Prepare makes a view ahead; progress is told what happens.
