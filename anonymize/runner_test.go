@@ -129,7 +129,9 @@ func TestPlanDigestIsStable(t *testing.T) {
 	}
 	other := patientPlan()
 	other.Obligations[3].Args = map[string]any{"days": 364}
-	if digest(patientPlan()) == digest(other) {
+	filtered := patientPlan()
+	filtered.Rows = []sallyport.RowFilter{{Column: "sex", In: []string{"F"}}}
+	if digest(patientPlan()) == digest(other) || digest(patientPlan()) == digest(filtered) {
 		t.Error("two plans have one digest")
 	}
 }
@@ -161,6 +163,12 @@ func TestPlanIsCheckedFirst(t *testing.T) {
 		{"nameless", func(p *anonymize.Plan) { p.Columns[2].Name = "" }, "without a name"},
 		{"subject", func(p *anonymize.Plan) { p.Subject = "person" }, `"person"`},
 		{"no subject", func(p *anonymize.Plan) { p.Subject = "" }, "works per subject"},
+		{"row filter of an unknown column", func(p *anonymize.Plan) {
+			p.Rows = []sallyport.RowFilter{{Column: "gender", In: []string{"F"}}}
+		}, `a row filter names column "gender"`},
+		{"two row filters", func(p *anonymize.Plan) {
+			p.Rows = []sallyport.RowFilter{{Column: "sex", In: []string{"F"}}, {Column: "age"}, {Column: "sex", In: []string{"F"}}}
+		}, `two row filters of column "sex"`},
 		{"nothing leaves", func(p *anonymize.Plan) { p.Obligations = nil }, "no column would leave"},
 		{"all dropped", func(p *anonymize.Plan) {
 			for i := range p.Obligations {

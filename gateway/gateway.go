@@ -105,6 +105,7 @@ type Gateway struct {
 	ended   map[sallyport.JobID]chan struct{} // closed when the job's goroutine ends
 	watch   map[int]watcher
 	watches int
+	used    map[string]time.Time       // views by key: when they were last looked at
 	pending map[string]request         // acts that wait for a second person
 	steps   map[sallyport.JobID]string // where running jobs are; the journal knows finished steps only
 	running sync.WaitGroup
@@ -130,7 +131,7 @@ func New(p Parts) (*Gateway, error) {
 	}
 	return &Gateway{parts: p, journal: p.Journal, log: p.Log, slots: make(chan struct{}, max(1, cmpOr(p.Parallel, 4))),
 		cancels: map[sallyport.JobID]context.CancelCauseFunc{}, ended: map[sallyport.JobID]chan struct{}{}, watch: map[int]watcher{},
-		steps: map[sallyport.JobID]string{}, pending: map[string]request{}}, nil
+		steps: map[sallyport.JobID]string{}, pending: map[string]request{}, used: map[string]time.Time{}}, nil
 }
 
 func cmpOr(n, otherwise int) int {

@@ -51,7 +51,8 @@ type View struct {
 	Parcel  sallyport.SealedRef `json:"parcel"`
 	Object  ObjectInfo          `json:"object"`
 	Made    time.Time           `json:"made"`
-	Used    time.Time           `json:"used"`
+
+	key string // that it is found by
 }
 
 // viewModule stands for the code of a view in the policy's input: there is none.
@@ -121,14 +122,24 @@ func (g *Gateway) Open(ctx context.Context, who Access, dataset, key string) (Vi
 		}
 		return nil, err
 	}
-	v, err := g.look(ctx, who, dataset, "look")
-	if err != nil {
-		return nil, err
+	for attempt := 1; ; attempt++ {
+		v, err := g.look(ctx, who, dataset, "look")
+		if err != nil {
+			return nil, err
+		}
+		if v.Object.Key != key {
+			return nil, sallyport.Errorf("open", sallyport.NotFound, "", "no object %q in dataset %s", key, dataset)
+		}
+		o, err := g.openSealed(ctx, v.Lease, v.Parcel, v.Object)
+		if sallyport.KindOf(err) != sallyport.NotFound || attempt > 1 {
+			return o, err
+		}
+		// Its key was destroyed in an emergency, or its ciphertext is gone: it
+		// is made anew, if both doors still allow.
+		if err := g.evict(ctx, v.key, v, "could not be opened"); err != nil {
+			return nil, err
+		}
 	}
-	if v.Object.Key != key {
-		return nil, sallyport.Errorf("open", sallyport.NotFound, "", "no object %q in dataset %s", key, dataset)
-	}
-	return g.openSealed(ctx, v.Lease, v.Parcel, v.Object)
 }
 
 type viewObject struct {
@@ -223,12 +234,12 @@ func (g *Gateway) liveView(ctx context.Context, k string, viewer *passage, a adm
 	if err != nil {
 		return View{}, err
 	}
-	if v, ok := all[k]; ok && g.keyLives(ctx, v) {
-		if obj, err := g.parts.Hold.Open(ctx, v.Parcel.Ref); err == nil {
-			obj.Close()
-			v.Used = g.now().UTC()
-			return v, g.journal.putView(k, &v)
-		}
+	if v, ok := all[k]; ok && g.now().Before(v.Parcel.Until) {
+		g.mu.Lock()
+		g.used[k] = g.now()
+		g.mu.Unlock()
+		v.key = k
+		return v, nil
 	}
 	if v, ok := all[k]; ok {
 		if err := g.evict(ctx, k, v, "ran out"); err != nil {
@@ -247,14 +258,8 @@ func (g *Gateway) liveView(ctx context.Context, k string, viewer *passage, a adm
 		p.decide(err)
 		return View{}, errors.Join(err, p.discard(ctx))
 	}
+	v.key = k
 	return v, g.journal.putView(k, &v)
-}
-
-// keyLives reports whether a view can still be opened: its lease may have run
-// out, or been destroyed in an emergency.
-func (g *Gateway) keyLives(ctx context.Context, v View) bool {
-	_, err := g.parts.Issuer.Fetch(ctx, v.Lease)
-	return err == nil
 }
 
 // materialize is the passage cut short: hold, then release.
@@ -268,7 +273,7 @@ func (p *passage) materialize(ctx context.Context, a admitted) (View, error) {
 		return View{}, err
 	}
 	now := p.g.now().UTC()
-	return View{ID: p.job.ID, Dataset: r.Dataset.ID, Project: p.job.Project, Lease: r.Lease, Parcel: r.Parcel, Made: now, Used: now,
+	return View{ID: p.job.ID, Dataset: r.Dataset.ID, Project: p.job.Project, Lease: r.Lease, Parcel: r.Parcel, Made: now,
 		Object: ObjectInfo{Key: path.Base(r.Dataset.Location.Key), Size: r.Report.BytesOut, Digest: r.Report.Output, Modified: now,
 			// Not an MD5, and marked as none, so that clients do not take it for one.
 			ETag: strings.TrimPrefix(string(r.Report.Output), "sha256:")[:32] + "-1"}}, nil
@@ -287,7 +292,15 @@ func (g *Gateway) makeRoom(ctx context.Context, all map[string]View) error {
 		keys = append(keys, k)
 		total += v.Parcel.Size
 	}
-	slices.SortFunc(keys, func(a, b string) int { return all[a].Used.Compare(all[b].Used) })
+	g.mu.Lock()
+	used := func(k string) time.Time { // since the gateway started; before that, when it was made
+		if t, ok := g.used[k]; ok {
+			return t
+		}
+		return all[k].Made
+	}
+	slices.SortFunc(keys, func(a, b string) int { return used(a).Compare(used(b)) })
+	g.mu.Unlock()
 	for _, k := range keys {
 		if total < limit {
 			return nil

@@ -45,6 +45,15 @@ type Samples struct {
 	Large func(size int64) anonymize.Source
 }
 
+// leaves are ways for records not to leave, by their number in the file.
+var leaves = map[string]func(i int) bool{
+	"the first record":    func(i int) bool { return i == 0 },
+	"all records but one": func(i int) bool { return i != 0 },
+	"every other record":  func(i int) bool { return i%2 == 1 },
+	"no record":           func(int) bool { return false },
+	"every record":        func(int) bool { return true },
+}
+
 // Run runs the suite on the formats that make returns.
 func Run(t *testing.T, make func() anonymize.Format, samples Samples) {
 	if len(samples.Good) == 0 || len(samples.Bad) == 0 || samples.Large == nil {
@@ -124,6 +133,26 @@ func good(t *testing.T, make func() anonymize.Format, s Sample) {
 			t.Fatalf("reading back without a column: %v", err)
 		}
 		less.compare(t, want.without(drop), "without column "+s.Columns[drop])
+	}
+
+	// Records that do not leave are absent from what is written.
+	for name, keep := range leaves {
+		var out bytes.Buffer
+		all := &Recorder{Keep: keep}
+		if err := f.Rewrite(t.Context(), &out, bytes.NewReader(s.Data), all); err != nil {
+			t.Fatalf("with %s: %v", name, err)
+		}
+		all.compare(t, want, "given while "+name+" leaves")
+		less, some := &Recorder{}, &Recorder{Columns: want.Columns}
+		for i, record := range want.Records {
+			if keep(i) {
+				some.Records = append(some.Records, record)
+			}
+		}
+		if err := f.Rewrite(t.Context(), io.Discard, bytes.NewReader(out.Bytes()), less); err != nil {
+			t.Fatalf("reading back %s: %v", name, err)
+		}
+		less.compare(t, some, "with "+name)
 	}
 
 	// Errors of the editor, of the source and of the sink come through.
@@ -206,6 +235,23 @@ func fork(t *testing.T, f anonymize.Format, samples Samples) {
 	if !bytes.Equal(alone.Bytes(), shared.Bytes()) {
 		t.Error("other output when the records are shared out")
 	}
+	// Not even when none of them leaves.
+	alone.Reset()
+	shared.Reset()
+	if err := f.Rewrite(t.Context(), &alone, samples.Large(size), &counter{none: true}); err != nil {
+		t.Fatal(err)
+	}
+	all = &forker{counter: counter{none: true}}
+	if err := f.Rewrite(t.Context(), &shared, samples.Large(size), all); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(alone.Bytes(), shared.Bytes()) {
+		t.Error("other output when the records are shared out and none leaves")
+	}
+	back := &counter{}
+	if err := f.Rewrite(t.Context(), io.Discard, bytes.NewReader(shared.Bytes()), back); err != nil || back.n != 0 {
+		t.Errorf("%d records left although none should: %v", back.n, err)
+	}
 }
 
 // forker is a counter that can be forked. Each fork counts by itself, without
@@ -216,7 +262,7 @@ type forker struct {
 }
 
 func (f *forker) Fork() (anonymize.Editor, error) {
-	c := &counter{}
+	c := &counter{none: f.none}
 	f.forks = append(f.forks, c)
 	return c, nil
 }
@@ -242,9 +288,10 @@ func memory(t *testing.T, f anonymize.Format, samples Samples) {
 	}
 }
 
-// counter lets everything pass and counts.
+// counter lets everything pass, or nothing, and counts.
 type counter struct {
 	n    int64
+	none bool // no record leaves
 	each func(n int64)
 }
 
@@ -252,6 +299,9 @@ func (c *counter) Header(columns []string) ([]string, error) { return columns, n
 func (c *counter) Record(fields [][]byte) ([][]byte, error) {
 	if c.n++; c.each != nil {
 		c.each(c.n)
+	}
+	if c.none {
+		return nil, nil
 	}
 	return fields, nil
 }
@@ -265,6 +315,7 @@ type Recorder struct {
 	HeaderErr error
 	RecordErr error // of the record after After others
 	After     int
+	Keep      func(i int) bool // whether record i leaves; nil: all do
 
 	kept []int
 }
@@ -299,6 +350,9 @@ func (r *Recorder) Record(fields [][]byte) ([][]byte, error) {
 		record[i] = string(f)
 	}
 	r.Records = append(r.Records, record)
+	if r.Keep != nil && !r.Keep(len(r.Records)-1) {
+		return nil, nil
+	}
 	leaving := make([][]byte, len(r.kept))
 	for i, k := range r.kept {
 		leaving[i] = fields[k]

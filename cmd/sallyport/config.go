@@ -112,6 +112,11 @@ type ProjectConfig struct {
 	Purposes []string `yaml:"purposes"`
 	// Budget in units of account, for all outside work of the project.
 	Budget float64 `yaml:"budget"`
+	// Rows bounds which records of a dataset the project sees, in views and in
+	// jobs: dataset → column → values. A record is seen only if its value, as it
+	// stands in the file, is listed for every column named; an empty list shows
+	// none. A dataset that is not named is not bounded.
+	Rows map[string]map[string][]string `yaml:"rows"`
 }
 
 // ConsoleConfig is the web console's address.
@@ -178,6 +183,13 @@ func parseConfig(path string, src []byte) (*Config, error) {
 			}
 		}
 	}
+	for name, p := range c.Projects {
+		for dataset, columns := range p.Rows {
+			if len(columns) == 0 {
+				return nil, invalid(doc.Errorf("$.projects."+name+".rows", "rows of dataset %q names no column; name one, or leave the dataset out to show all of it", dataset))
+			}
+		}
+	}
 	for name, p := range c.People {
 		for _, pr := range p.Projects {
 			if _, ok := c.Projects[pr]; !ok {
@@ -207,9 +219,26 @@ func (c *Config) site() map[string]any {
 		}
 	}
 	for id, p := range c.Projects {
-		projects[id] = map[string]any{"members": nonNil(members[id]), "purposes": nonNil(p.Purposes), "budget": money(p.Budget)}
+		project := map[string]any{"members": nonNil(members[id]), "purposes": nonNil(p.Purposes), "budget": money(p.Budget)}
+		if len(p.Rows) > 0 {
+			project["rows"] = rows(p.Rows)
+		}
+		projects[id] = project
 	}
 	return map[string]any{"people": people, "projects": projects}
+}
+
+// rows are a project's row filters as policy sees them: a list is never null.
+func rows(filters map[string]map[string][]string) map[string]any {
+	out := map[string]any{}
+	for dataset, columns := range filters {
+		values := map[string]any{}
+		for column, in := range columns {
+			values[column] = nonNil(in)
+		}
+		out[dataset] = values
+	}
+	return out
 }
 
 func (c *Config) people() []identity.Person {

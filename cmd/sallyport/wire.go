@@ -110,7 +110,7 @@ func wire(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gatew
 	}
 	p.Projects = map[string]gateway.Project{}
 	for id, pr := range cfg.Projects {
-		p.Projects[id] = gateway.Project{Budget: money(pr.Budget)}
+		p.Projects[id] = gateway.Project{Budget: money(pr.Budget), Rows: pr.Rows}
 	}
 	if w.localKey, err = loadOrMakeKey(filepath.Join(state, "local.key")); err != nil {
 		return w, err
