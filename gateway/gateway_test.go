@@ -179,6 +179,37 @@ func TestWaitsForTheRecord(t *testing.T) {
 	}
 }
 
+// A result that was verified and paid waits for room; it is not thrown away.
+func TestAPaidResultWaitsForRoom(t *testing.T) {
+	var full atomic.Bool
+	full.Store(true)
+	l := newLab(t, func(l *lab) {
+		l.parts.Retry = 5 * time.Millisecond
+		l.parts.Results = sometimesFull{l.results, &full}
+	})
+	events, stop := l.g.Watch("burst")
+	defer stop()
+	if _, err := l.g.Submit(t.Context(), request("burst", "patients", sallyport.Outside)); err != nil {
+		t.Fatal(err)
+	}
+	kept := 0
+	for e := range events {
+		if e.Step == "keep" && e.Phase == "begin" {
+			if kept++; kept == 3 {
+				break
+			}
+		}
+	}
+	full.Store(false)
+	job, err := l.g.Wait(t.Context(), "burst")
+	if err != nil || job.State != gateway.Done || job.Cost == 0 {
+		t.Fatal(job.State, job.Reasons, err)
+	}
+	if want := sallyport.Unit * 15 / 1000; job.Cost != want {
+		t.Errorf("paid %s, want %s once", job.Cost, want)
+	}
+}
+
 // Invariant 2: no key is fetched before door 2 has allowed, durably.
 func TestNoKeyBeforeRelease(t *testing.T) {
 	l := newLab(t, nil)
@@ -565,6 +596,19 @@ func (f fullStore) Put(_ context.Context, _ sallyport.Ref, fill func(io.Writer) 
 		return store.Info{}, err
 	}
 	return store.Info{}, sallyport.E("put", sallyport.Exhausted, errors.New("the disk is full"), "Free disk space and submit again.")
+}
+
+// sometimesFull has room when it has.
+type sometimesFull struct {
+	store.Store
+	full *atomic.Bool
+}
+
+func (f sometimesFull) Put(ctx context.Context, ref sallyport.Ref, fill func(io.Writer) error) (store.Info, error) {
+	if f.full.Load() {
+		return fullStore{}.Put(ctx, ref, fill)
+	}
+	return f.Store.Put(ctx, ref, fill)
 }
 
 var _ routing.Backend = (*farSide)(nil)

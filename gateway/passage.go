@@ -103,10 +103,10 @@ func (p *passage) run(ctx context.Context) error {
 	}
 	k, err := step(ctx, p, "keep", v, p.keep)
 	if err != nil {
-		return err
+		return later(err)
 	}
 	_, err = step(ctx, p, "close", k, p.close)
-	return err
+	return later(err)
 }
 
 // execute places, hands over and runs, again on other nodes where some failed.

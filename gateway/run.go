@@ -65,7 +65,8 @@ func (g *Gateway) persist(ctx context.Context, job Job) {
 			p.tell("end", "failed", err.Error())
 			return
 		}
-		g.log.Warn("job waits: what it does cannot be recorded", "job", job.ID, "err", err)
+		g.log.Warn("job waits and tries again", "job", job.ID, "err", err)
+		p.tell(p.job.Step, "progress", "waits: "+err.Error())
 		select {
 		case <-again.C:
 		case <-ctx.Done():
@@ -98,8 +99,8 @@ func (p *passage) whole(ctx context.Context) error {
 			} else if cause != nil {
 				err = cause
 			}
-			if u, ok := errors.AsType[*unrecorded](err); ok {
-				return u // nothing is decided that cannot be recorded
+			if w, ok := errors.AsType[*waiting](err); ok {
+				return w // nothing is decided that cannot be recorded
 			}
 			p.decide(err)
 		}
@@ -158,17 +159,28 @@ func (p *passage) entry(step string, phase audit.Phase) audit.Entry {
 // what happened is recorded.
 func (p *passage) record(ctx context.Context, e audit.Entry) error {
 	if _, err := p.g.parts.Audit.Append(context.WithoutCancel(ctx), e); err != nil {
-		return &unrecorded{err}
+		return &waiting{fmt.Errorf("no record, no act: %w", err)}
 	}
 	return nil
 }
 
-// unrecorded is a step that could not be recorded, and so was not taken, or
-// must be taken again.
-type unrecorded struct{ err error }
+// waiting is a step that could not be taken, or not be recorded, and will be
+// tried again: it decides nothing about the job's end.
+type waiting struct{ err error }
 
-func (u *unrecorded) Error() string { return "no record, no act: " + u.err.Error() }
-func (u *unrecorded) Unwrap() error { return u.err }
+func (w *waiting) Error() string { return w.err.Error() }
+func (w *waiting) Unwrap() error { return w.err }
+
+// later makes an error that time may heal one to wait for. It is for the steps
+// after a result was verified and paid: a full disk is then no reason to throw
+// it away.
+func later(err error) error {
+	switch sallyport.KindOf(err) {
+	case sallyport.Exhausted, sallyport.Unavailable:
+		return &waiting{err}
+	}
+	return err
+}
 
 func (p *passage) point(step, point string) {
 	if p.g.parts.Point != nil {

@@ -88,7 +88,9 @@ type auditLsCmd struct {
 }
 
 func (auditLsCmd) Help() string {
-	return `  sallyport audit ls --decision deny
+	return `Examples:
+
+  sallyport audit ls --decision deny
   sallyport audit ls --job patients-4f1d --json
   sallyport audit ls --db copy-of-audit.db`
 }

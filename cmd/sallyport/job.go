@@ -42,7 +42,9 @@ type jobSubmitCmd struct {
 }
 
 func (jobSubmitCmd) Help() string {
-	return `  sallyport job submit patients --project pilot --wait
+	return `Examples:
+
+  sallyport job submit patients --project pilot --wait
   sallyport job submit patients features --project pilot --where local -- --group sex`
 }
 
