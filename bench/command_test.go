@@ -35,7 +35,7 @@ func TestCommand(t *testing.T) {
 			"key issue, key file issuer", "key fetch, key file issuer", "key wrap to a node, key file issuer", "key destroy, key file issuer",
 		}},
 		"s3": {[]string{"--quick", "--size=1", "--small=2", "--streams=2", "--runs=2"}, []string{
-			"raw view made", "masked view made", "masked view, first read in full", "GET of 1 MB through the door", "GET of 4 KiB through the door, p50",
+			"raw view made", "masked view made", "masked view, first read in full", "GET of 1 MB through the door, a raw view", "GET of 1 MB through the door, a masked view", "GET of 4 KiB through the door, p50",
 			"PUT of 1 MB into scratch", "PUT of 4 KiB into scratch, p50", "memory a stream, the door",
 		}},
 	} {

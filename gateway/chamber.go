@@ -18,53 +18,88 @@ import (
 // measures and seals. What rests in the hold is ciphertext; no plain copy is
 // written anywhere.
 func (p *passage) hold(ctx context.Context, a admitted, o *outcome) (held, error) {
-	ttl := time.Duration(a.Admit.Limits.KeyTTL) * time.Second
-	if ttl <= 0 {
-		return held{}, sallyport.Errorf("hold", sallyport.Denied, "Set limits.key_ttl in the policy's verdict.", "policy gave the key no time to live")
-	}
-	source, err := p.g.source(a.Dataset)
+	ttl, src, err := p.openSource(ctx, a)
 	if err != nil {
 		return held{}, err
 	}
+	defer src.Close()
 	lease, err := p.g.parts.Issuer.Issue(ctx, "release/"+string(p.job.ID), ttl)
 	if err != nil {
 		return held{}, err
 	}
 	o.Lease = lease.ID
-	src, err := source.Open(ctx, a.Dataset.Location)
-	if sallyport.KindOf(err) == sallyport.NotFound {
-		err = sallyport.E("hold", sallyport.NotFound, err, "Check `location:` in the dataset's catalog entry.")
-	}
-	if err != nil {
-		return held{}, err
-	}
-	defer src.Close()
-
-	plan := anonymize.Plan{Dataset: a.Dataset.ID, Format: a.Dataset.Format, Columns: a.Dataset.Columns,
-		Subject: a.Dataset.Subject, Obligations: a.Admit.Obligations, Rows: a.Admit.Rows}
-	env, err := p.g.passEnv(ctx, a.Admission.Project)
-	if err != nil {
-		return held{}, err
-	}
-	size := src.Info().Size
-	env.Progress = func(read, records int64) { p.progress("hold", "%d records, %s", records, share(read, size)) }
-
 	var report anonymize.Report
 	parcel, err := SealTo(ctx, p.g.parts.Hold, p.ref("parcel.age"), lease.Recipient, lease.Until, func(w io.Writer) error {
 		var err error
-		report, err = p.g.parts.Runner.Run(ctx, plan, env, w, src)
+		report, err = p.pass(ctx, a, w, src)
 		return err
 	})
 	if err != nil {
 		return held{}, err
 	}
-	o.Facts = map[string]any{"plan": plan, "report": report, "parcel": parcel}
+	o.Facts = map[string]any{"plan": planOf(a), "report": report, "parcel": parcel}
 	o.Say = fmt.Sprintf("%d records sealed to lease %s until %s; k %d → %d",
 		report.After.Records, lease.ID, lease.Until.Format(time.TimeOnly), report.Before.SmallestClass, report.After.SmallestClass)
 	if n := report.Filtered; n > 0 {
 		o.Say += fmt.Sprintf("; %d records kept back by row filters", n)
 	}
 	return held{admitted: a, Lease: lease.ID, Parcel: parcel, Report: report}, nil
+}
+
+// measure is hold without holding, for a view that policy leaves as it is: the
+// same pass, for what it measures and refuses, over an object that is pinned
+// and read where it lies afterwards.
+func (p *passage) measure(ctx context.Context, a admitted, o *outcome) (held, Pinned, error) {
+	ttl, src, err := p.openSource(ctx, a)
+	if err != nil {
+		return held{}, Pinned{}, err
+	}
+	defer src.Close()
+	pin := pinned(src.Info())
+	report, err := p.pass(ctx, a, io.Discard, src)
+	if err != nil {
+		return held{}, Pinned{}, err
+	}
+	if report.BytesIn != pin.Size {
+		return held{}, Pinned{}, sallyport.Errorf("measure", sallyport.Unavailable, "Try again.", "the dataset changed while it was measured")
+	}
+	o.Facts = map[string]any{"plan": planOf(a), "report": report, "source": pin}
+	o.Say = fmt.Sprintf("%d records measured where they lie: policy leaves all of them as they are", report.After.Records)
+	return held{admitted: a, Report: report, Parcel: sallyport.SealedRef{Until: p.g.now().Add(ttl)}}, pin, nil
+}
+
+// openSource opens the dataset, once policy has said for how long what is made
+// of it may live.
+func (p *passage) openSource(ctx context.Context, a admitted) (time.Duration, store.Object, error) {
+	ttl := time.Duration(a.Admit.Limits.KeyTTL) * time.Second
+	if ttl <= 0 {
+		return 0, nil, sallyport.Errorf("hold", sallyport.Denied, "Set limits.key_ttl in the policy's verdict.", "policy gave the key no time to live")
+	}
+	source, err := p.g.source(a.Dataset)
+	if err != nil {
+		return 0, nil, err
+	}
+	src, err := source.Open(ctx, a.Dataset.Location)
+	if sallyport.KindOf(err) == sallyport.NotFound {
+		err = sallyport.E("hold", sallyport.NotFound, err, "Check `location:` in the dataset's catalog entry.")
+	}
+	return ttl, src, err
+}
+
+func planOf(a admitted) anonymize.Plan {
+	return anonymize.Plan{Dataset: a.Dataset.ID, Format: a.Dataset.Format, Columns: a.Dataset.Columns,
+		Subject: a.Dataset.Subject, Obligations: a.Admit.Obligations, Rows: a.Admit.Rows}
+}
+
+// pass streams src through the plan into w.
+func (p *passage) pass(ctx context.Context, a admitted, w io.Writer, src store.Object) (anonymize.Report, error) {
+	env, err := p.g.passEnv(ctx, a.Admission.Project)
+	if err != nil {
+		return anonymize.Report{}, err
+	}
+	size := src.Info().Size
+	env.Progress = func(read, records int64) { p.progress("hold", "%d records, %s", records, share(read, size)) }
+	return p.g.parts.Runner.Run(ctx, planOf(a), env, w, src)
 }
 
 // ref names an object of this job in the hold.

@@ -85,6 +85,7 @@ func newLab(t *testing.T, change func(*lab)) *lab {
 	}
 	l.hold, l.results, l.data = open("hold"), open("results"), open("data")
 	l.put("patients.csv", table(360))
+	l.put("open.csv", "ward;beds\r\nnorth;12\r\nsouth;7\r\n")
 	l.put("notes.csv", strings.NewReplacer("score", "note", ".5\n", " write to m17@ward.example\n").Replace(table(360)))
 
 	cat := filepath.Join(dir, "catalog")
@@ -93,6 +94,7 @@ func newLab(t *testing.T, change func(*lab)) *lab {
 		"fine.yaml":       strings.NewReplacer("id: patients", "id: fine", "width: 20", "width: 1").Replace(patients),
 		"restricted.yaml": strings.NewReplacer("id: patients", "id: restricted", "confidential", "restricted").Replace(patients),
 		"notes.yaml":      strings.NewReplacer("id: patients", "id: notes", "patients.csv", "notes.csv", "{name: score, role: sensitive, type: number}", "{name: note, role: sensitive}").Replace(patients),
+		"open.yaml":       "id: open\nowner: steward\nlocation: {store: data, key: open.csv}\nformat: csv\nsensitivity: internal\npurposes: [research]\ncolumns:\n  - {name: ward, role: insensitive}\n  - {name: beds, role: insensitive, type: integer}\n",
 		"nowhere.yaml":    strings.NewReplacer("id: patients", "id: nowhere", "key: patients.csv", "key: absent.csv").Replace(patients),
 	}))
 	p := &l.parts

@@ -15,7 +15,8 @@ import (
 
 // The passage, in the order in which it happens. Each step takes a type that
 // only the step before it makes, so leaving out a door does not compile. Each
-// literal of these types stands in one place: the step that makes it.
+// literal of these types stands in one place: the step that makes it (a held in
+// two: hold, and measure, which holds nothing because nothing is changed).
 //
 // The values go into the journal. They carry no secret: a lease's ID, never a key.
 type (

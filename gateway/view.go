@@ -51,9 +51,21 @@ type View struct {
 	Parcel  sallyport.SealedRef `json:"parcel"`
 	Object  ObjectInfo          `json:"object"`
 	Made    time.Time           `json:"made"`
+	// Source is set for a raw view: policy leaves every byte as it is, so that
+	// it is read where it lies, as long as it is what was measured there.
+	Source *Pinned `json:"source,omitempty"`
 
 	key string // that it is found by
 }
+
+// Pinned is an object of a source as it was when it was measured.
+type Pinned struct {
+	Ref      sallyport.Ref `json:"ref"`
+	Size     int64         `json:"size"`
+	Modified time.Time     `json:"modified"`
+}
+
+func pinned(i store.Info) Pinned { return Pinned{i.Ref, i.Size, i.Modified.UTC()} }
 
 // viewModule stands for the code of a view in the policy's input: there is none.
 const viewModule = "view"
@@ -130,7 +142,7 @@ func (g *Gateway) Open(ctx context.Context, who Access, dataset, key string) (Vi
 		if v.Object.Key != key {
 			return nil, sallyport.Errorf("open", sallyport.NotFound, "", "no object %q in dataset %s", key, dataset)
 		}
-		o, err := g.openSealed(ctx, v.Lease, v.Parcel, v.Object)
+		o, err := g.openView(ctx, v)
 		if sallyport.KindOf(err) != sallyport.NotFound || attempt > 1 {
 			return o, err
 		}
@@ -142,13 +154,34 @@ func (g *Gateway) Open(ctx context.Context, who Access, dataset, key string) (Vi
 	}
 }
 
-type viewObject struct {
-	io.ReaderAt
-	sealed store.Object
-	info   ObjectInfo
+// openView opens a view in the hold, or a raw one where it lies. NotFound says
+// that it must be made anew.
+func (g *Gateway) openView(ctx context.Context, v View) (ViewObject, error) {
+	if v.Source == nil {
+		return g.openSealed(ctx, v.Lease, v.Parcel, v.Object)
+	}
+	src, ok := g.parts.Sources[v.Source.Ref.Store]
+	if !ok {
+		return nil, sallyport.Errorf("open", sallyport.NotFound, "", "store %q is not configured any more", v.Source.Ref.Store)
+	}
+	obj, err := src.Open(ctx, v.Source.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if now := pinned(obj.Info()); now.Size != v.Source.Size || !now.Modified.Equal(v.Source.Modified) || now.Ref.Version != v.Source.Ref.Version {
+		obj.Close()
+		return nil, sallyport.Errorf("open", sallyport.NotFound, "", "dataset %s changed since it was measured", v.Dataset)
+	}
+	return &viewObject{obj, obj, v.Object}, nil
 }
 
-func (o *viewObject) Close() error     { return o.sealed.Close() }
+type viewObject struct {
+	io.ReaderAt
+	under store.Object
+	info  ObjectInfo
+}
+
+func (o *viewObject) Close() error     { return o.under.Close() }
 func (o *viewObject) Info() ObjectInfo { return o.info }
 
 // Prepare makes the caller's view of a dataset ahead of its first use. progress,
@@ -214,7 +247,7 @@ func (g *Gateway) view(ctx context.Context, p *passage, a admitted) (View, error
 	}
 	info := obj.Info()
 	obj.Close()
-	plan, err := json.Marshal([]any{a.Dataset, a.Admit.Obligations, a.Admit.Rows, info.Ref.Version, info.Size, info.Modified.UnixNano(), p.job.Project})
+	plan, err := json.Marshal([]any{a.Dataset, a.Admit.Obligations, a.Admit.Rows, a.Admit.Limits, a.Admit.Policy, info.Ref.Version, info.Size, info.Modified.UnixNano(), p.job.Project})
 	if err != nil {
 		return View{}, sallyport.E("view", sallyport.Internal, err, "")
 	}
@@ -262,9 +295,20 @@ func (g *Gateway) liveView(ctx context.Context, k string, viewer *passage, a adm
 	return v, g.journal.putView(k, &v)
 }
 
-// materialize is the passage cut short: hold, then release.
+// materialize is the passage cut short: hold, then release. Of a table that
+// policy leaves as it is nothing is held: it is only measured.
 func (p *passage) materialize(ctx context.Context, a admitted) (View, error) {
-	h, err := step(ctx, p, "hold", a, p.hold)
+	var source *Pinned
+	name, hold := "hold", p.hold
+	if raw(a) {
+		name, hold = "measure", func(ctx context.Context, a admitted, o *outcome) (h held, err error) {
+			var pin Pinned
+			h, pin, err = p.measure(ctx, a, o)
+			source = &pin
+			return h, err
+		}
+	}
+	h, err := step(ctx, p, name, a, hold)
 	if err != nil {
 		return View{}, err
 	}
@@ -273,10 +317,28 @@ func (p *passage) materialize(ctx context.Context, a admitted) (View, error) {
 		return View{}, err
 	}
 	now := p.g.now().UTC()
-	return View{ID: p.job.ID, Dataset: r.Dataset.ID, Project: p.job.Project, Lease: r.Lease, Parcel: r.Parcel, Made: now,
-		Object: ObjectInfo{Key: path.Base(r.Dataset.Location.Key), Size: r.Report.BytesOut, Digest: r.Report.Output, Modified: now,
+	size, digest := r.Report.BytesOut, r.Report.Output
+	if source != nil {
+		size, digest = r.Report.BytesIn, r.Report.Source
+	}
+	return View{ID: p.job.ID, Dataset: r.Dataset.ID, Project: p.job.Project, Lease: r.Lease, Parcel: r.Parcel, Made: now, Source: source,
+		Object: ObjectInfo{Key: path.Base(r.Dataset.Location.Key), Size: size, Digest: digest, Modified: now,
 			// Not an MD5, and marked as none, so that clients do not take it for one.
-			ETag: strings.TrimPrefix(string(r.Report.Output), "sha256:")[:32] + "-1"}}, nil
+			ETag: strings.TrimPrefix(string(digest), "sha256:")[:32] + "-1"}}, nil
+}
+
+// raw reports whether door 1 lets the caller have the table byte for byte: every
+// column as it is, and every row.
+func raw(a admitted) bool {
+	if len(a.Admit.Rows) > 0 || len(a.Admit.Obligations) != len(a.Dataset.Columns) {
+		return false
+	}
+	for _, ob := range a.Admit.Obligations {
+		if ob.Verb != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // makeRoom evicts the views that were not used for longest while they take more

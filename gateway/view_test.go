@@ -121,7 +121,7 @@ func TestWhoMayNotSeeIsToldWhyAndRecorded(t *testing.T) {
 	if denied != 4 || len(l.inHold()) != 0 || l.liveKeys() != 0 {
 		t.Errorf("%d denials recorded, hold %v, %d keys", denied, l.inHold(), l.liveKeys())
 	}
-	if list, err := l.g.Datasets(t.Context(), ada()); err != nil || len(list) != 6 {
+	if list, err := l.g.Datasets(t.Context(), ada()); err != nil || len(list) != 7 {
 		t.Errorf("ada sees %v, %v", list, err)
 	}
 }
@@ -147,5 +147,47 @@ func TestEvictionDestroysTheKey(t *testing.T) {
 	}
 	if evicted != 2 {
 		t.Errorf("%d records of an eviction, want intent and outcome", evicted)
+	}
+}
+
+// What policy leaves as it is comes byte for byte from where it lies, measured
+// and recorded like any view, and never after it changed.
+func TestARawViewIsReadWhereItLies(t *testing.T) {
+	l := newLab(t, nil)
+	read := func() (string, error) {
+		o, err := l.g.Open(t.Context(), ada(), "open", "open.csv")
+		if err != nil {
+			return "", err
+		}
+		defer o.Close()
+		return readAll(t, o), nil
+	}
+	const first = "ward;beds\r\nnorth;12\r\nsouth;7\r\n"
+	if got, err := read(); err != nil || got != first {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if l.liveKeys() != 0 || len(l.inHold()) != 0 {
+		t.Errorf("%d keys and %v for what is not held", l.liveKeys(), l.inHold())
+	}
+	l.put("open.csv", "ward;beds\nwest;1\n")
+	if got, err := read(); err != nil || got != "ward;beds\nwest;1\n" {
+		t.Errorf("after a change: %q, %v", got, err)
+	}
+	// A file that the pass refuses is not served raw either.
+	l.put("open.csv", "ward;beds;name\nwest;1;x\n")
+	if got, err := read(); err == nil {
+		t.Errorf("an unknown column was served: %q", got)
+	}
+	var steps []string
+	for r, err := range l.parts.Audit.Records(t.Context(), audit.Filter{Dataset: "open"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Entry.Phase != audit.Intent && r.Entry.Job != "" {
+			steps = append(steps, r.Entry.Step+" "+r.Entry.Decision)
+		}
+	}
+	if got := strings.Join(steps[:3], ", "); got != "measure , release allow, look allow" {
+		t.Errorf("recorded: %s", got)
 	}
 }
