@@ -16,6 +16,7 @@ import (
 	"sallyport"
 	"sallyport/audit"
 	"sallyport/routing"
+	"sallyport/seal"
 )
 
 // place chooses nodes, and reserves what they may cost. Choosing is pure; what
@@ -152,16 +153,16 @@ func (p *passage) handOver(ctx context.Context, pl placed, o *outcome) (handed, 
 		out.Assignments = append(out.Assignments, a)
 	}
 	o.Facts = map[string]any{"assignments": out.Assignments}
-	o.Say = fmt.Sprintf("key wrapped to %s until %s", strings.Join(nodesOf(pl.Placement), " and "), pl.Parcel.Until.Format(time.TimeOnly))
+	what := "key"
+	if _, ok := p.g.parts.Issuer.(seal.Wrapper); ok && !slices.ContainsFunc(pl.Placement.Chosen, func(c routing.Choice) bool { return !c.Node.Tokens }) {
+		what = "token for the key"
+	}
+	o.Say = fmt.Sprintf("%s wrapped to %s until %s", what, strings.Join(nodesOf(pl.Placement), " and "), pl.Parcel.Until.Format(time.TimeOnly))
 	return out, nil
 }
 
 func (p *passage) assignment(ctx context.Context, pl placed, n routing.Node, id string) (routing.Assignment, error) {
-	key, err := p.g.parts.Issuer.Fetch(ctx, pl.Lease)
-	if err != nil {
-		return routing.Assignment{}, err
-	}
-	wrapped, err := key.Wrap(n.Recipient)
+	wrapped, err := p.wrap(ctx, pl, n)
 	if err != nil {
 		return routing.Assignment{}, err
 	}
@@ -173,6 +174,24 @@ func (p *passage) assignment(ctx context.Context, pl placed, n routing.Node, id 
 		return routing.Assignment{}, err
 	}
 	return routing.Assignment{ID: id, Task: pl.Task, Node: n, Key: ref, Result: p.ref("results/" + id + ".age")}, nil
+}
+
+// wrap is what a node is handed, sealed to its own recipient: a token that is
+// good once, where the keys' keeper gives such and the node can trade it, and
+// the key itself otherwise. With a token the key never passes through here.
+func (p *passage) wrap(ctx context.Context, pl placed, n routing.Node) ([]byte, error) {
+	if w, ok := p.g.parts.Issuer.(seal.Wrapper); ok && n.Tokens {
+		token, err := w.Wrapped(ctx, pl.Lease, pl.Parcel.Until.Sub(p.g.now()))
+		if err != nil {
+			return nil, err
+		}
+		return seal.WrapToken(token, n.Recipient)
+	}
+	key, err := p.g.parts.Issuer.Fetch(ctx, pl.Lease)
+	if err != nil {
+		return nil, err
+	}
+	return key.Wrap(n.Recipient)
 }
 
 func (h handed) announce(e *audit.Entry) { h.placed.announce(e) }

@@ -35,6 +35,9 @@ type RunCommand struct {
 	Region  string `help:"Where this machine stands, for example eu-central. Fixed at enrolment."`
 	Price   string `default:"0" help:"Your price an hour, in the lab's unit of account, for example 0.25."`
 	Memory  int64  `default:"0" placeholder:"MB" help:"Most memory for one module, MiB. 0: all there is."`
+	Vault   string `placeholder:"ADDRESS" help:"The lab's Vault, if this machine can reach it: a token is then handed over instead of a key, good once."`
+	VaultCA string `name:"vault-ca" placeholder:"FILE" help:"Certificate authority of the Vault (PEM)."`
+	VaultNS string `name:"vault-namespace" help:"Namespace in the Vault."`
 	Verbose bool   `short:"v" help:"Say more."`
 }
 
@@ -60,7 +63,11 @@ func (c *RunCommand) Run(ctx context.Context, _ Output) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	return Run(ctx, Config{Dir: c.Dir, Token: c.Token, Name: c.Name, Region: c.Region, Price: price, MemoryMB: c.Memory, Log: log})
+	var keeper *Keeper
+	if c.Vault != "" {
+		keeper = &Keeper{Address: c.Vault, CA: c.VaultCA, Namespace: c.VaultNS}
+	}
+	return Run(ctx, Config{Keeper: keeper, Dir: c.Dir, Token: c.Token, Name: c.Name, Region: c.Region, Price: price, MemoryMB: c.Memory, Log: log})
 }
 
 // HardwareCommand is sallyport-node hardware.

@@ -266,7 +266,11 @@ func (n *node) gather(ctx context.Context, job wire.Job) (key *seal.Key, module 
 	if err != nil {
 		return nil, "", err
 	}
-	if key, err = n.keep.key.Unwrap(wrapped.Bytes()); err != nil {
+	var trade func(string) (*seal.Key, error)
+	if n.cfg.Keeper != nil {
+		trade = func(token string) (*seal.Key, error) { return n.cfg.Keeper.trade(ctx, token) }
+	}
+	if key, err = n.keep.key.Take(wrapped.Bytes(), trade); err != nil {
 		return nil, "", err
 	}
 	most := job.Size

@@ -27,6 +27,7 @@ type Config struct {
 	MemoryMB int64           // most memory for a module, and what is advertised; 0: all the machine has
 	Run      sandbox.Runner  // nil: sandbox.Run
 	Log      *slog.Logger    // nil: silent
+	Keeper   *Keeper         // where tokens are traded for keys; nil: keys are handed over themselves
 
 	// Tamper changes results before they are hashed and sealed, so that a test
 	// can have a node that lies. No shipped binary sets it.
@@ -67,6 +68,11 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		return err
 	}
+	if cfg.Keeper != nil {
+		if _, err := cfg.Keeper.client(); err != nil {
+			return err
+		}
+	}
 	n := &node{cfg: cfg, log: cfg.Log.With("node", k.place.Node), keep: k, door: newDoor(k), hardware: Detect(ctx)}
 	if cfg.MemoryMB > 0 {
 		n.hardware.MemoryMB = cfg.MemoryMB
@@ -92,7 +98,7 @@ func (n *node) advertise(ctx context.Context) error {
 	beat := time.Second
 	for {
 		var w wire.Welcome
-		a := wire.Advert{Hardware: n.hardware, Price: n.cfg.Price, Renew: n.keep.renewable(time.Now())}
+		a := wire.Advert{Hardware: n.hardware, Price: n.cfg.Price, Tokens: n.cfg.Keeper != nil, Renew: n.keep.renewable(time.Now())}
 		err := n.link.ask(ctx, wire.AdvertSubject(n.keep.place.Node), a, &w)
 		switch {
 		case err != nil && ctx.Err() == nil:

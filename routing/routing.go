@@ -36,8 +36,9 @@ type Node struct {
 	Region    string                `json:"region"`
 	Recipient string                `json:"recipient"` // age recipient of the node's own identity
 	Hardware  Hardware              `json:"hardware"`
-	Price     sallyport.Money       `json:"price"` // per hour
-	Seen      time.Time             `json:"seen"`  // last sign of life
+	Price     sallyport.Money       `json:"price"`            // per hour
+	Tokens    bool                  `json:"tokens,omitempty"` // can trade a token for a key, where the keys' keeper gives tokens
+	Seen      time.Time             `json:"seen"`             // last sign of life
 }
 
 // Module is the code of a task. Runner "wasm" runs a WASI preview 1 command:

@@ -174,14 +174,14 @@ func (l *lab) noPlaintextBut(source, when string) {
 }
 
 // nodes starts the outside: three processes that outlive the gateway.
-func (l *lab) nodes(c *control.Client) {
+func (l *lab) nodes(c *control.Client, more ...string) {
 	l.t.Helper()
 	for _, n := range demoNodes {
 		token, err := c.Token(l.t.Context(), n.operator, time.Hour)
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		p := exec.Command(os.Args[0], "node", "run", "--dir", filepath.Join(l.dir, "nodes", n.name), "--name", n.name, "--region", n.region, "--price", n.price)
+		p := exec.Command(os.Args[0], append([]string{"node", "run", "--dir", filepath.Join(l.dir, "nodes", n.name), "--name", n.name, "--region", n.region, "--price", n.price}, more...)...)
 		p.Env = append(os.Environ(), "SALLYPORT_TEST_RUN=1", "SALLYPORT_NODE_TOKEN="+token)
 		dieWithParent(p)
 		if err := p.Start(); err != nil {

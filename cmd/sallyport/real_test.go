@@ -200,6 +200,20 @@ func TestOnRealVaultAndS3(t *testing.T) {
 		t.Errorf("%d release keys are left in Vault", n)
 	}
 
+	// Outside, nodes that reach Vault are handed a token, good once, and no key.
+	l.nodes(c, "--vault", v.Address)
+	l.submit(c, "burst", "patients", sallyport.Outside)
+	l.await("the job outside", ended("burst"))
+	handed := ""
+	for _, s := range job.Steps {
+		if s.Name == "hand over" {
+			handed = s.Say
+		}
+	}
+	if job.State != gateway.Done || len(job.Nodes) != 2 || !strings.HasPrefix(handed, "token for the key wrapped to") {
+		t.Errorf("%s %v %v, handed over: %s", job.State, job.Nodes, job.Reasons, handed)
+	}
+
 	// Sealed: the log's key does not sign, so nothing is done. Unsealed: it goes on.
 	if err := v.root.Sys().Seal(); err != nil {
 		t.Fatal(err)

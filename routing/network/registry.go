@@ -100,7 +100,7 @@ func (r *registry) hear(id string, a wire.Advert, now time.Time) bool {
 		return false
 	}
 	r.said[id] = routing.Node{ID: id, Operator: n.Operator, Backend: "network", Side: sallyport.Outside, Region: n.Region,
-		Recipient: n.Recipient, Hardware: tidy(a.Hardware), Price: max(0, a.Price), Seen: now}
+		Recipient: n.Recipient, Hardware: tidy(a.Hardware), Price: max(0, a.Price), Tokens: a.Tokens, Seen: now}
 	return true
 }
 

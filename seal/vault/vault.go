@@ -27,9 +27,7 @@ package vault
 
 import (
 	"context"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -372,13 +370,7 @@ func identity(op string, answer *api.Secret) (*seal.Key, error) {
 	if err != nil || len(dataKey) != 32 {
 		return nil, sallyport.Errorf(op, sallyport.Damaged, "", "vault gave no 256-bit key")
 	}
-	defer clear(dataKey)
-	seed, err := hkdf.Key(sha256.New, dataKey, nil, "sallyport/age/hybrid/v1", 32)
-	if err != nil {
-		return nil, sallyport.E(op, sallyport.Internal, err, "")
-	}
-	defer clear(seed)
-	return seal.FromSeed([32]byte(seed))
+	return seal.FromDataKey(dataKey)
 }
 
 func text(answer *api.Secret, field string) string {

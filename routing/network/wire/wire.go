@@ -91,7 +91,8 @@ type Enrolled struct {
 // Advert is a sign of life and what the node claims to have.
 type Advert struct {
 	Hardware routing.Hardware `json:"hardware"`
-	Price    sallyport.Money  `json:"price"` // per hour
+	Price    sallyport.Money  `json:"price"`            // per hour
+	Tokens   bool             `json:"tokens,omitempty"` // it can trade hand-over tokens
 	Renew    bool             `json:"renew,omitempty"`
 }
 
