@@ -160,21 +160,7 @@ func (w *wiring) openS3(ctx context.Context, people *identity.Directory, log *sl
 		return nil, err
 	}
 	out := &s3Listener{Server: door.Server()}
-	if c.OIDC.Issuer != "" {
-		c.OIDC.CA = w.cfg.path(c.OIDC.CA)
-		verifier, err := identity.NewVerifier(c.OIDC, w.now)
-		if err != nil {
-			return nil, err
-		}
-		exchange := sts.New(sts.Parts{Verifier: verifier, People: people, Keys: w.access, Session: session, Token: keys.token, Record: w.gateway, Now: w.now, Log: log})
-		out.Server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if sts.Matches(r) {
-				exchange.ServeHTTP(w, r)
-				return
-			}
-			door.ServeHTTP(w, r)
-		})
-	}
+	exchange := sts.Parts{People: people, Keys: w.access, Session: session, Token: keys.token, Record: w.gateway, Now: w.now, Log: log}
 	if c.Plain {
 		host, _, err := net.SplitHostPort(c.Listen)
 		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
@@ -199,6 +185,30 @@ func (w *wiring) openS3(ctx context.Context, people *identity.Directory, log *sl
 			out.fingerprint = shown.Fingerprint()
 		}
 		out.l = tls.NewListener(out.l, shown.Server())
+		if t.ClientCA != "" {
+			exchange.Certs = shown
+		}
+	}
+	if c.OIDC.Issuer != "" {
+		c.OIDC.CA = w.cfg.path(c.OIDC.CA)
+		if exchange.Verifier, err = identity.NewVerifier(c.OIDC, w.now); err != nil {
+			out.l.Close()
+			return nil, err
+		}
+	}
+	if exchange.Verifier != nil || exchange.Certs != nil {
+		out.Server.Handler = withExchange(sts.New(exchange), door)
 	}
 	return out, nil
+}
+
+// withExchange answers exchanges of tokens and certificates beside S3.
+func withExchange(exchange, door http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if sts.Matches(r) {
+			exchange.ServeHTTP(w, r)
+			return
+		}
+		door.ServeHTTP(w, r)
+	})
 }

@@ -1,6 +1,7 @@
-// Package sts exchanges an OpenID Connect token for an access key of the S3
-// door, as AWS's AssumeRoleWithWebIdentity does, so that the credential chains
-// of existing clients work unchanged.
+// Package sts exchanges what proves a person for an access key of the S3 door,
+// so that the credential chains of existing clients work unchanged: an OpenID
+// Connect token, as AWS's AssumeRoleWithWebIdentity does, or a client
+// certificate, as MinIO's AssumeRoleWithCertificate does.
 package sts
 
 import (
@@ -26,7 +27,8 @@ type Recorder interface {
 
 // Parts are what a door is made of.
 type Parts struct {
-	Verifier *identity.Verifier
+	Verifier *identity.Verifier // nil: no tokens
+	Certs    *identity.TLS      // nil: no certificates
 	People   *identity.Directory
 	Keys     *identity.KeyStore
 	Session  string                    // note that marks keys which need their session token
@@ -36,8 +38,9 @@ type Parts struct {
 	Log      *slog.Logger
 }
 
-// Door answers AssumeRoleWithWebIdentity and nothing else. The role's ARN names
-// what the key is for: anything that ends in role/PROJECT/PURPOSE.
+// Door answers AssumeRoleWithWebIdentity and AssumeRoleWithCertificate, and
+// nothing else. The role's ARN names what the key is for: anything that ends in
+// role/PROJECT/PURPOSE.
 type Door struct{ p Parts }
 
 // New returns a door.
@@ -60,16 +63,24 @@ type credentials struct {
 	Expiration      string
 }
 
-type result struct {
+// granted is what every answer holds.
+type granted struct {
+	Credentials     credentials
+	SubjectFromWeb  string `xml:"SubjectFromWebIdentityToken,omitempty"`
+	AssumedRoleUser struct {
+		Arn           string
+		AssumedRoleID string `xml:"AssumedRoleId"`
+	}
+}
+
+type byToken struct {
 	XMLName xml.Name `xml:"https://sts.amazonaws.com/doc/2011-06-15/ AssumeRoleWithWebIdentityResponse"`
-	Result  struct {
-		Credentials     credentials
-		SubjectFromWeb  string `xml:"SubjectFromWebIdentityToken"`
-		AssumedRoleUser struct {
-			Arn           string
-			AssumedRoleID string `xml:"AssumedRoleId"`
-		}
-	} `xml:"AssumeRoleWithWebIdentityResult"`
+	Result  granted  `xml:"AssumeRoleWithWebIdentityResult"`
+}
+
+type byCertificate struct {
+	XMLName xml.Name `xml:"https://sts.amazonaws.com/doc/2011-06-15/ AssumeRoleWithCertificateResponse"`
+	Result  granted  `xml:"AssumeRoleWithCertificateResult"`
 }
 
 type failure struct {
@@ -86,11 +97,12 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, http.StatusBadRequest, "MalformedInput", sallyport.E("sts", sallyport.Invalid, err, ""))
 		return
 	}
-	if a := r.PostForm.Get("Action"); a != "AssumeRoleWithWebIdentity" {
-		d.fail(w, r, http.StatusBadRequest, "InvalidAction", sallyport.Errorf("sts", sallyport.Unsupported, "", "this door answers AssumeRoleWithWebIdentity only"))
+	prove := map[string]func(*http.Request) (proof, error){"AssumeRoleWithWebIdentity": d.byToken, "AssumeRoleWithCertificate": d.byCertificate}[r.PostForm.Get("Action")]
+	if prove == nil {
+		d.fail(w, r, http.StatusBadRequest, "InvalidAction", sallyport.Errorf("sts", sallyport.Unsupported, "", "this door answers AssumeRoleWithWebIdentity and AssumeRoleWithCertificate only"))
 		return
 	}
-	res, err := d.exchange(r)
+	res, err := d.exchange(r, prove)
 	if err != nil {
 		code, status := "AccessDenied", http.StatusForbidden
 		switch sallyport.KindOf(err) {
@@ -108,7 +120,41 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = xml.NewEncoder(w).Encode(res)
 }
 
-func (d *Door) exchange(r *http.Request) (*result, error) {
+// proof is who asks, and until when what proves it holds.
+type proof struct {
+	who     identity.Caller
+	subject string // of the token
+	until   time.Time
+}
+
+func (d *Door) byToken(r *http.Request) (proof, error) {
+	if d.p.Verifier == nil {
+		return proof{}, sallyport.Errorf("sts", sallyport.Denied, "Set `oidc:` under `s3:`.", "tokens are not exchanged here")
+	}
+	tok, err := d.p.Verifier.Verify(r.Context(), r.PostForm.Get("WebIdentityToken"))
+	if err != nil {
+		return proof{}, err
+	}
+	who, err := d.p.People.ByToken(tok)
+	return proof{who, tok.Subject, tok.Until}, err
+}
+
+func (d *Door) byCertificate(r *http.Request) (proof, error) {
+	if d.p.Certs == nil {
+		return proof{}, sallyport.Errorf("sts", sallyport.Denied, "Set `tls: {client_ca: FILE}` under `s3:`.", "certificates are not exchanged here")
+	}
+	c, ok, err := d.p.Certs.Client(r.TLS)
+	if err == nil && !ok {
+		err = sallyport.Errorf("sts", sallyport.Denied, "Send a client certificate.", "the connection has no client certificate")
+	}
+	if err != nil {
+		return proof{}, err
+	}
+	who, err := d.p.People.ByCertificate(c)
+	return proof{who, "", c.Until}, err
+}
+
+func (d *Door) exchange(r *http.Request, prove func(*http.Request) (proof, error)) (any, error) {
 	arn := r.PostForm.Get("RoleArn")
 	_, role, ok := strings.Cut(arn, "role/")
 	project, purpose, ok2 := strings.Cut(role, "/")
@@ -123,18 +169,15 @@ func (d *Door) exchange(r *http.Request) (*result, error) {
 		}
 		ttl = time.Duration(n) * time.Second
 	}
-	tok, err := d.p.Verifier.Verify(r.Context(), r.PostForm.Get("WebIdentityToken"))
+	p, err := prove(r)
 	if err != nil {
 		return nil, err
 	}
-	who, err := d.p.People.ByToken(tok)
-	if err != nil {
-		return nil, err
-	}
+	who := p.who
 	if !slices.Contains(who.Projects, project) {
 		return nil, sallyport.Errorf("sts", sallyport.Denied, "", "%s is not a member of project %q", who.ID, project)
 	}
-	if left := tok.Until.Sub(d.p.Now()); left < ttl { // a key does not outlive the token it was given for
+	if left := p.until.Sub(d.p.Now()); left < ttl { // a key does not outlive what it was given for
 		ttl = left
 	}
 	k, secret, err := d.p.Keys.New(r.Context(), who.ID, project, purpose, ttl)
@@ -147,15 +190,16 @@ func (d *Door) exchange(r *http.Request) (*result, error) {
 	if err := d.p.Record.RecordAccess(r.Context(), who.ID, project, purpose, "issue access key", k.ID+" for "+who.Credential); err != nil {
 		return nil, err
 	}
-	res := &result{}
-	res.Result.Credentials = credentials{k.ID, secret, d.p.Token(k.ID), k.Until.UTC().Format(time.RFC3339)}
-	res.Result.SubjectFromWeb = tok.Subject
-	res.Result.AssumedRoleUser.Arn, res.Result.AssumedRoleUser.AssumedRoleID = arn, k.ID
-	return res, nil
+	g := granted{Credentials: credentials{k.ID, secret, d.p.Token(k.ID), k.Until.UTC().Format(time.RFC3339)}, SubjectFromWeb: p.subject}
+	g.AssumedRoleUser.Arn, g.AssumedRoleUser.AssumedRoleID = arn, k.ID
+	if p.subject == "" {
+		return &byCertificate{Result: g}, nil
+	}
+	return &byToken{Result: g}, nil
 }
 
 func (d *Door) fail(w http.ResponseWriter, r *http.Request, status int, code string, err error) {
-	if rec := d.p.Record.RecordUnproved(r.Context(), "oidc", "", "sts: "+code); rec != nil {
+	if rec := d.p.Record.RecordUnproved(r.Context(), "sts", "", "sts: "+code); rec != nil {
 		status, code, err = http.StatusServiceUnavailable, "ServiceUnavailable", rec
 	}
 	d.p.Log.Info("token exchange refused", "code", code, "reason", identity.Reason(err))

@@ -6,12 +6,16 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"encoding/xml"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -132,7 +136,7 @@ func TestExchange(t *testing.T) {
 	}
 
 	code, body := ask(func(url.Values) {})
-	var res result
+	var res byToken
 	if err := xml.Unmarshal([]byte(body), &res); code != 200 || err != nil {
 		t.Fatalf("%d %v %s", code, err, body)
 	}
@@ -191,4 +195,110 @@ func TestExchange(t *testing.T) {
 			t.Errorf("%s %s is S3's", r.Method, r.URL)
 		}
 	}
+}
+
+// TestCertificate exchanges a client certificate over real mutual TLS.
+func TestCertificate(t *testing.T) {
+	dir := t.TempDir()
+	caKey, caCert := authority(t)
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caCert.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	shown, err := identity.OpenTLS(identity.TLSConfig{Dir: filepath.Join(dir, "tls"), ClientCA: filepath.Join(dir, "ca.pem"),
+		People: map[string]string{"cn=ada's laptop": "ada"}}, time.Now, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := identity.OpenKeys(identity.KeyConfig{Dir: dir + "/keys"}, [32]byte{1}, time.Now, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keys.Close()
+	rec := &records{}
+	d := New(Parts{Certs: shown, Keys: keys, Session: "sts", Token: func(id string) string { return "token-of-" + id }, Record: rec, Now: time.Now, Log: log,
+		People: identity.NewDirectory([]identity.Person{{ID: "ada", Projects: []string{"pilot"}}}, 0)})
+	l, err := tls.Listen("tcp", "127.0.0.1:0", shown.Server())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: d, ReadHeaderTimeout: time.Minute}
+	go func() { _ = srv.Serve(l) }()
+	defer srv.Close()
+	own, err := os.ReadFile(shown.PublicFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(own)
+
+	ask := func(cn string) (int, string) {
+		t.Helper()
+		conf := &tls.Config{RootCAs: roots}
+		if cn != "" {
+			conf.Certificates = []tls.Certificate{clientCert(t, caKey, caCert, cn)}
+		}
+		c := &http.Client{Transport: &http.Transport{TLSClientConfig: conf}}
+		defer c.CloseIdleConnections()
+		res, err := c.PostForm("https://"+l.Addr().String()+"/", url.Values{"Action": {"AssumeRoleWithCertificate"}, "RoleArn": {"arn:aws:iam::sallyport:role/pilot/research"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(b)
+	}
+	code, body := ask("ada's laptop")
+	var res byCertificate
+	if err := xml.Unmarshal([]byte(body), &res); code != 200 || err != nil {
+		t.Fatalf("%d %v %s", code, err, body)
+	}
+	if k, secret, err := keys.Lookup(res.Result.Credentials.AccessKeyID); err != nil || k.Person != "ada" || secret != res.Result.Credentials.SecretAccessKey {
+		t.Errorf("%+v, %v", k, err)
+	}
+	for _, cn := range []string{"", "stranger"} {
+		if code, body := ask(cn); code != http.StatusForbidden {
+			t.Errorf("%q: %d %s", cn, code, body)
+		}
+	}
+	if len(rec.issued) != 1 || len(rec.refused) != 2 {
+		t.Errorf("recorded %q and %q", rec.issued, rec.refused)
+	}
+}
+
+func authority(t *testing.T) (*ecdsa.PrivateKey, *x509.Certificate) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "lab"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, c
+}
+
+func clientCert(t *testing.T, caKey *ecdsa.PrivateKey, ca *x509.Certificate, cn string) tls.Certificate {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: cn}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(30 * time.Minute),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca, &k.PublicKey, caKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k}
 }
