@@ -98,6 +98,8 @@ type Gateway struct {
 	slots   chan struct{}
 	making  singleflight.Group // views, by key
 
+	strangers strangers
+
 	mu      sync.Mutex
 	root    context.Context
 	stop    context.CancelCauseFunc

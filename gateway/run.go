@@ -313,14 +313,6 @@ func (g *Gateway) sweep(ctx context.Context) error {
 	return nil
 }
 
-// RecordUnproved records that a door turned a request away whose sender it could
-// not make sure of. claimed is who it says it is: an access key's ID, for instance.
-func (g *Gateway) RecordUnproved(ctx context.Context, claimed, dataset, code string) error {
-	_, err := g.parts.Audit.Append(ctx, audit.Entry{Time: g.now().UTC(), Step: "identify", Phase: audit.Note,
-		Subject: claimed, Dataset: dataset, Decision: "deny", Reasons: []string{code}})
-	return err
-}
-
 // RecordRefusal records that somebody who could not be identified asked for a
 // dataset. It returns an error only if the record could not be made.
 func (g *Gateway) RecordRefusal(ctx context.Context, uid uint32, dataset, purpose string, why error) error {
