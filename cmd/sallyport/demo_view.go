@@ -245,11 +245,23 @@ func (v *view) end(r demoReport, dir string) {
 		v.print("  " + v.paint(code, mark) + " " + c.What + note)
 	}
 	if dir != "" {
-		v.print(fmt.Sprintf("\nKept in %s. Look around:\n  sallyport job ls --config %s/sallyport.yaml\n  sallyport audit ls --decision deny --config %s/sallyport.yaml\n  sallyport audit verify --config %s/sallyport.yaml", dir, dir, dir, dir))
+		me := programName()
+		v.print(fmt.Sprintf("\nKept in %s. Look around:", dir))
+		for _, c := range []string{"job ls", "job show burst", "audit ls --decision deny", "audit verify"} {
+			v.print(fmt.Sprintf("  %s %s --config %s/sallyport.yaml", me, c, dir))
+		}
 	} else {
 		v.print("\n" + v.paint(dim, "Nothing was kept; `sallyport demo --dir DIR` keeps it all."))
 	}
 	v.print(v.paint(dim, fmt.Sprintf("%.1f s", r.Seconds)))
+}
+
+// programName is what a person types to run this program again.
+func programName() string {
+	if exe, err := os.Executable(); err == nil && strings.Contains(exe, "go-build") {
+		return "go run ./cmd/sallyport"
+	}
+	return "sallyport"
 }
 
 // trail shows one line a record, job by job.
