@@ -219,7 +219,14 @@ func TestOnRealVaultAndS3(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.submit(c, "waits", "genotypes", "")
-	time.Sleep(500 * time.Millisecond) // long enough for a job to end, if it could
+	for e, err := range c.Events(t.Context(), "waits") {
+		if err != nil || e.Step == "end" {
+			t.Fatalf("with Vault sealed the job came to %+v, %v", e, err)
+		}
+		if strings.HasPrefix(e.Text, "waits: ") {
+			break
+		}
+	}
 	if job, err = c.Job(t.Context(), "waits"); err != nil || job.State.Final() {
 		t.Errorf("with Vault sealed the job is %s %v, %v", job.State, job.Reasons, err)
 	}
