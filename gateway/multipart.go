@@ -13,6 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"sallyport"
+	"sallyport/audit"
 )
 
 // PartInfo is one stored part of a multipart upload.
@@ -50,7 +51,13 @@ func (g *Gateway) CreateMultipart(ctx context.Context, who Access, bucket, key s
 	if err := g.mayPut(ctx, p, who, bucket, key); err != nil {
 		return "", errors.Join(err, g.recordUpload(ctx, p, "put", Upload{Object: ObjectInfo{Key: key}}, err))
 	}
-	s := staging{ID: fmt.Sprintf("mp-%x", g.now().UnixNano()), Bucket: bucket, Key: key, Project: who.Project, By: who.Subject.ID, Parts: map[int]PartInfo{}}
+	p.job.ID = sallyport.JobID(newID("mp"))
+	e := p.entry("begin upload", audit.Note)
+	e.Decision = "allow"
+	if err := p.record(ctx, e); err != nil {
+		return "", err
+	}
+	s := staging{ID: string(p.job.ID), Bucket: bucket, Key: key, Project: who.Project, By: who.Subject.ID, Parts: map[int]PartInfo{}}
 	lease, err := g.parts.Issuer.Issue(ctx, "upload/"+s.ID, g.parts.UploadTTL)
 	if err != nil {
 		return "", err
@@ -78,7 +85,7 @@ func (g *Gateway) PutPart(ctx context.Context, who Access, id, bucket, key strin
 	// Each attempt has an object of its own, so that a part that breaks off
 	// leaves the stored one whole.
 	ref := partRef(g.parts.HoldName, id, n)
-	ref.Key += fmt.Sprintf(".%x", g.now().UnixNano())
+	ref.Key += newID("")
 	part := PartInfo{Number: n}
 	part.Parcel, err = SealTo(ctx, g.parts.Hold, ref, s.To, g.now().Add(g.parts.UploadTTL), func(w io.Writer) error {
 		_, err := io.Copy(w, in)
@@ -150,7 +157,13 @@ func (g *Gateway) AbortMultipart(ctx context.Context, who Access, id, bucket, ke
 	if err != nil {
 		return err
 	}
-	return g.forgetStaging(ctx, s, "upload aborted")
+	p := g.viewer(who, bucket)
+	p.job.ID = sallyport.JobID(id)
+	if err := p.record(ctx, p.entry("abort upload", audit.Intent)); err != nil {
+		return err
+	}
+	err = g.forgetStaging(ctx, s, "upload aborted")
+	return errors.Join(err, g.recordUpload(ctx, p, "abort upload", Upload{ID: id, Lease: s.Lease, Object: ObjectInfo{Key: key}}, err))
 }
 
 func (g *Gateway) forgetStaging(ctx context.Context, s staging, why string) error {
@@ -170,6 +183,11 @@ func (g *Gateway) forgetStaging(ctx context.Context, s staging, why string) erro
 
 // staged finds an upload of the caller's own: anybody else's is as absent as none.
 func (g *Gateway) staged(who Access, id, bucket, key string) (staging, error) {
+	if bucket == Scratch {
+		if err := member(who); err != nil {
+			return staging{}, err
+		}
+	}
 	all, err := g.journal.stagings()
 	if err != nil {
 		return staging{}, err

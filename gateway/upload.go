@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/md5" // S3's ETag, not a seal
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"path"
 	"slices"
@@ -65,6 +65,7 @@ func (g *Gateway) Put(ctx context.Context, who Access, bucket, key string, body 
 // put takes an upload; freed bytes of the quota are given back when it is there.
 func (g *Gateway) put(ctx context.Context, who Access, bucket, key string, body io.Reader, freed int64) (ObjectInfo, error) {
 	p := g.viewer(who, bucket)
+	p.job.ID = sallyport.JobID(newID("up"))
 	u, err := g.receive(ctx, p, who, bucket, key, body, freed)
 	if recErr := g.recordUpload(ctx, p, "put", u, err); recErr != nil {
 		return ObjectInfo{}, errors.Join(err, recErr)
@@ -73,7 +74,7 @@ func (g *Gateway) put(ctx context.Context, who Access, bucket, key string, body 
 }
 
 func (g *Gateway) receive(ctx context.Context, p *passage, who Access, bucket, key string, body io.Reader, freed int64) (Upload, error) {
-	u := Upload{Bucket: bucket, Project: who.Project, By: who.Subject.ID, State: InScratch}
+	u := Upload{ID: string(p.job.ID), Bucket: bucket, Project: who.Project, By: who.Subject.ID, State: InScratch}
 	if bucket != Scratch {
 		u.State = Quarantined
 	}
@@ -89,7 +90,6 @@ func (g *Gateway) receive(ctx context.Context, p *passage, who Access, bucket, k
 	if err != nil {
 		return u, err
 	}
-	u.ID = fmt.Sprintf("up-%x", g.now().UnixNano())
 	lease, err := g.parts.Issuer.Issue(ctx, "upload/"+u.ID, g.parts.UploadTTL)
 	if err != nil {
 		return u, err
@@ -108,14 +108,14 @@ func (g *Gateway) receive(ctx context.Context, p *passage, who Access, bucket, k
 	}
 	d := sallyport.DigestSum(sum.Sum(nil))
 	u.Object = ObjectInfo{Key: key, Size: in.n, Digest: d, ETag: hex.EncodeToString(tag.Sum(nil)), Modified: g.now().UTC()}
-	old, err := g.uploads(func(o Upload) bool {
-		return o.Bucket == bucket && o.Project == who.Project && o.Object.Key == key && o.live()
-	})
-	if err != nil {
-		return u, err
+	quota := int64(0)
+	if bucket == Scratch {
+		quota = g.parts.ScratchQuota
 	}
-	if err := g.journal.putUpload(u); err != nil {
-		return u, err
+	old, err := g.journal.replaceUpload(u, quota)
+	if err != nil { // it was never there
+		gone := context.WithoutCancel(ctx)
+		return u, errors.Join(err, g.parts.Issuer.Destroy(gone, u.Lease, "upload failed"), g.parts.Hold.Remove(gone, u.Parcel.Ref))
 	}
 	for _, o := range old { // the last writer wins, and the older object's key ends
 		if err := g.drop(ctx, o, "replaced"); err != nil {
@@ -139,14 +139,20 @@ func (g *Gateway) mayPut(ctx context.Context, p *passage, who Access, bucket, ke
 // mayUpload asks door 1. For scratch, being somebody of the project is enough.
 func (g *Gateway) mayUpload(ctx context.Context, p *passage, who Access, bucket string) error {
 	if bucket == Scratch {
-		if who.Project == "" || !slices.Contains(who.Subject.Projects, who.Project) {
-			return sallyport.Errorf("put", sallyport.Denied, "", "%s is not a member of project %s", who.Subject.ID, who.Project)
-		}
-		return nil
+		return member(who)
 	}
 	var o outcome
 	_, err := p.ask(ctx, p.job.Request, sallyport.DigestOf([]byte("upload")), &o)
 	return err
+}
+
+// member says whether the caller still is of the project that they ask for: a
+// key may be older than the answer.
+func member(who Access) error {
+	if who.Project == "" || !slices.Contains(who.Subject.Projects, who.Project) {
+		return sallyport.Errorf("scratch", sallyport.Denied, "", "%s is not a member of project %q", who.Subject.ID, who.Project)
+	}
+	return nil
 }
 
 // room is how many bytes may still be put.
@@ -251,6 +257,10 @@ func (g *Gateway) Remove(ctx context.Context, who Access, bucket, key string) er
 	if err == nil {
 		err = g.mayUpload(ctx, p, who, bucket)
 	}
+	p.job.ID = sallyport.JobID(newID("rm"))
+	if err == nil {
+		err = p.record(ctx, p.entry("remove", audit.Intent))
+	}
 	for _, u := range list {
 		if err == nil {
 			err = g.drop(ctx, u, "removed by "+who.Subject.ID)
@@ -259,8 +269,11 @@ func (g *Gateway) Remove(ctx context.Context, who Access, bucket, key string) er
 	return errors.Join(err, g.recordUpload(ctx, p, "remove", Upload{Object: ObjectInfo{Key: key}}, err))
 }
 
-// scratch finds an object of the caller's scratch.
+// scratch finds objects of the caller's scratch.
 func (g *Gateway) scratch(who Access, prefix string) ([]Upload, error) {
+	if err := member(who); err != nil {
+		return nil, err
+	}
 	list, err := g.uploads(func(u Upload) bool {
 		return u.Bucket == Scratch && u.Project == who.Project && u.live() && strings.HasPrefix(u.Object.Key, prefix)
 	})
@@ -317,7 +330,7 @@ func (g *Gateway) Accept(ctx context.Context, steward Subject, upload, id string
 	if err != nil {
 		return none, err
 	}
-	p := &passage{g: g, view: "accept", job: Job{Request: Request{Subject: steward, Dataset: u.Bucket, Project: u.Project}}}
+	p := &passage{g: g, view: "accept", job: Job{Request: Request{ID: sallyport.JobID(u.ID), Subject: steward, Dataset: u.Bucket, Project: u.Project}}}
 	if err := p.record(ctx, p.entry("accept", audit.Intent)); err != nil {
 		return none, err
 	}
@@ -354,7 +367,10 @@ func (g *Gateway) Reject(ctx context.Context, steward Subject, upload, reason st
 	if err != nil {
 		return err
 	}
-	p := &passage{g: g, view: "reject", job: Job{Request: Request{Subject: steward, Dataset: u.Bucket, Project: u.Project}}}
+	p := &passage{g: g, view: "reject", job: Job{Request: Request{ID: sallyport.JobID(u.ID), Subject: steward, Dataset: u.Bucket, Project: u.Project}}}
+	if err := p.record(ctx, p.entry("reject", audit.Intent)); err != nil {
+		return err
+	}
 	u.State, u.Problem = Rejected, reason
 	err = g.drop(ctx, u, "rejected by "+steward.ID)
 	return errors.Join(err, g.recordUpload(ctx, p, "reject", u, err))
@@ -386,7 +402,18 @@ func (g *Gateway) drop(ctx context.Context, u Upload, why string) error {
 	return g.journal.putUpload(u)
 }
 
+// recordUpload records the outcome of an act on an upload.
 func (g *Gateway) recordUpload(ctx context.Context, p *passage, step string, u Upload, err error) error {
+	return g.recordAbout(ctx, p, step, audit.Outcome, u, err)
+}
+
+// noteScratch records a look at the project's scratch, before any of it leaves.
+func (g *Gateway) noteScratch(ctx context.Context, p *passage, step string, u Upload, err error) error {
+	p.job.ID = sallyport.JobID(u.ID)
+	return g.recordAbout(ctx, p, step, audit.Note, u, err)
+}
+
+func (g *Gateway) recordAbout(ctx context.Context, p *passage, step string, phase audit.Phase, u Upload, err error) error {
 	var o outcome
 	o.Lease = u.Lease
 	o.Decision = "allow"
@@ -397,8 +424,7 @@ func (g *Gateway) recordUpload(ctx context.Context, p *passage, step string, u U
 		}
 	}
 	o.Facts = map[string]any{"upload": u.ID, "object": u.Object, "state": u.State, "problem": u.Problem}
-	e, entryErr := o.entry(p.entry(step, audit.Outcome), nil)
-	e.Job = ""
+	e, entryErr := o.entry(p.entry(step, phase), nil)
 	if entryErr != nil {
 		return entryErr
 	}
@@ -431,7 +457,10 @@ func (g *Gateway) sweepUnfinished(ctx context.Context) error {
 		if !ok || l.Destroyed != nil || known[id] {
 			continue
 		}
-		p := &passage{g: g, view: "expire"}
+		p := &passage{g: g, view: "expire", job: Job{Request: Request{ID: sallyport.JobID(id)}}}
+		if err := p.record(ctx, p.entry("expire", audit.Intent)); err != nil {
+			return err
+		}
 		u := Upload{ID: id, Lease: l.ID, State: Rejected, Parcel: sallyport.SealedRef{Ref: uploadRef(g.parts.HoldName, id)}}
 		if err := errors.Join(g.parts.Issuer.Destroy(ctx, l.ID, "upload was never finished"), g.parts.Hold.Remove(ctx, u.Parcel.Ref),
 			g.recordUpload(ctx, p, "expire", u, nil)); err != nil {
@@ -463,7 +492,10 @@ func (g *Gateway) sweepUploads(ctx context.Context) error {
 		}
 	}
 	for _, u := range list {
-		p := &passage{g: g, view: "expire", job: Job{Request: Request{Dataset: u.Bucket, Project: u.Project}}}
+		p := &passage{g: g, view: "expire", job: Job{Request: Request{ID: sallyport.JobID(u.ID), Dataset: u.Bucket, Project: u.Project}}}
+		if err := p.record(ctx, p.entry("expire", audit.Intent)); err != nil {
+			return err
+		}
 		if err := errors.Join(g.drop(ctx, u, "lease ran out"), g.recordUpload(ctx, p, "expire", u, nil)); err != nil {
 			return err
 		}
@@ -508,6 +540,63 @@ func (j *Journal) putUpload(u Upload) error {
 		return journalError(err)
 	}
 	return nil
+}
+
+// replaceUpload keeps an upload and forgets, in the same transaction, those of
+// the same name: of two writers of one key the last wins, and one object is
+// there. What it forgot is returned, to be dropped. Objects of one project that
+// would take more than quota bytes together are a sallyport.Exhausted: writers
+// at the same time each saw room for themselves alone. 0 is no quota.
+func (j *Journal) replaceUpload(u Upload, quota int64) (old []Upload, err error) {
+	v, err := json.Marshal(u)
+	if err != nil {
+		return nil, sallyport.E("journal", sallyport.Internal, err, "")
+	}
+	err = j.db.Update(func(tx *bolt.Tx) error {
+		old = nil
+		total := u.Object.Size
+		b := tx.Bucket(uploadsBucket)
+		err := b.ForEach(func(_, v []byte) error {
+			var o Upload
+			if err := json.Unmarshal(v, &o); err != nil {
+				return err
+			}
+			if o.Bucket == u.Bucket && o.Project == u.Project && o.live() {
+				if o.Object.Key == u.Object.Key {
+					old = append(old, o)
+				} else {
+					total += o.Object.Size
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if quota > 0 && total > quota {
+			return sallyport.Errorf("put", sallyport.Exhausted, "Remove what is not needed, or ask for a larger quota.", "more than the %d bytes that the project may keep", quota)
+		}
+		for _, o := range old {
+			if err := b.Delete([]byte(o.ID)); err != nil {
+				return err
+			}
+		}
+		return b.Put([]byte(u.ID), v)
+	})
+	if e, ok := errors.AsType[*sallyport.Error](err); ok {
+		return nil, e
+	}
+	if err != nil {
+		return nil, journalError(err)
+	}
+	return old, nil
+}
+
+// newID names something that nobody else named, whatever the clock says.
+func newID(kind string) string {
+	var b [10]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return kind + "-" + hex.EncodeToString(b[:])
 }
 
 func (j *Journal) removeUpload(id string) error {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"golang.org/x/sync/errgroup"
+
 	"sallyport"
 	"sallyport/audit"
 	"sallyport/gateway"
@@ -101,7 +103,7 @@ func TestScratchIsTheProjectsOwn(t *testing.T) {
 	o.Close()
 	other := ada()
 	other.Project = "other"
-	if list, err := l.g.Objects(t.Context(), other, gateway.Scratch, ""); err != nil || len(list) != 0 {
+	if list, err := l.g.Objects(t.Context(), other, gateway.Scratch, ""); sallyport.KindOf(err) != sallyport.Denied || len(list) != 0 {
 		t.Errorf("another project sees %v, %v", list, err)
 	}
 	if _, err := l.g.Put(t.Context(), other, gateway.Scratch, "x", strings.NewReader("x")); sallyport.KindOf(err) != sallyport.Denied {
@@ -212,5 +214,95 @@ func TestMultipart(t *testing.T) {
 	}
 	if _, err := l.g.CreateMultipart(t.Context(), ada(), "patients", "not-inbox"); sallyport.KindOf(err) != sallyport.Denied {
 		t.Errorf("outside the inbox: %v", err)
+	}
+}
+
+// Every act on an upload is announced before and ended after: no orphans, and
+// nothing is destroyed without a record.
+func TestUploadsLeaveNoOrphans(t *testing.T) {
+	l := newLab(t, nil)
+	put := func(bucket, key string) {
+		t.Helper()
+		if _, err := l.g.Put(t.Context(), ada(), bucket, key, strings.NewReader("a,b\n1,2\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(gateway.Scratch, "x")
+	put(gateway.Scratch, "x")
+	put("patients", "inbox/a.csv")
+	put("patients", "inbox/b.csv")
+	waiting, err := l.g.Quarantine()
+	if err != nil || len(waiting) != 2 {
+		t.Fatal(waiting, err)
+	}
+	id, err := l.g.CreateMultipart(t.Context(), ada(), gateway.Scratch, "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, acceptErr := l.g.Accept(t.Context(), steward, waiting[0].ID, "accepted")
+	if err := errors.Join(acceptErr, l.g.Reject(t.Context(), steward, waiting[1].ID, "no"), l.g.Remove(t.Context(), ada(), gateway.Scratch, "x"),
+		l.g.AbortMultipart(t.Context(), ada(), id, gateway.Scratch, "m")); err != nil {
+		t.Fatal(err)
+	}
+	orphans, err := l.parts.Audit.Orphans()
+	if err != nil || len(orphans) != 0 {
+		t.Errorf("orphans %+v, %v", orphans, err)
+	}
+	if l.liveKeys() != 0 || len(l.inHold()) != 0 {
+		t.Errorf("%d keys, hold %v", l.liveKeys(), l.inHold())
+	}
+	// Nothing is destroyed while nothing can be recorded.
+	put(gateway.Scratch, "y")
+	if err := l.parts.Audit.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.g.Remove(t.Context(), ada(), gateway.Scratch, "y"); err == nil || l.liveKeys() != 1 {
+		t.Errorf("removed without a record: %v, %d keys", err, l.liveKeys())
+	}
+}
+
+// Of two writers of one key the last wins, and one object is there.
+func TestTwoWritersOfOneKey(t *testing.T) {
+	l := newLab(t, nil)
+	var group errgroup.Group
+	for i := range 8 {
+		group.Go(func() error {
+			_, err := l.g.Put(t.Context(), ada(), gateway.Scratch, "same", strings.NewReader(strings.Repeat("x", i+1)))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	list, err := l.g.Objects(t.Context(), ada(), gateway.Scratch, "")
+	if err != nil || len(list) != 1 || l.liveKeys() != 1 || len(l.inHold()) != 1 {
+		t.Fatalf("%+v, %v, %d keys, hold %v", list, err, l.liveKeys(), l.inHold())
+	}
+	o, err := l.g.Open(t.Context(), ada(), gateway.Scratch, "same")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if got := readAll(t, o); int64(len(got)) != list[0].Size {
+		t.Errorf("listed %d bytes, read %d", list[0].Size, len(got))
+	}
+}
+
+// Who left a project sees its scratch no more, whatever key they hold.
+func TestScratchEndsWithMembership(t *testing.T) {
+	l := newLab(t, nil)
+	if _, err := l.g.Put(t.Context(), ada(), gateway.Scratch, "x", strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	left := ada()
+	left.Subject.Projects = nil
+	if _, err := l.g.Open(t.Context(), left, gateway.Scratch, "x"); sallyport.KindOf(err) != sallyport.Denied {
+		t.Errorf("open: %v", err)
+	}
+	if list, err := l.g.Objects(t.Context(), left, gateway.Scratch, ""); sallyport.KindOf(err) != sallyport.Denied || len(list) != 0 {
+		t.Errorf("list: %v, %v", list, err)
+	}
+	if err := l.g.Remove(t.Context(), left, gateway.Scratch, "x"); sallyport.KindOf(err) != sallyport.Denied {
+		t.Errorf("remove: %v", err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"path"
 	"slices"
@@ -104,7 +103,8 @@ func (g *Gateway) Objects(ctx context.Context, who Access, dataset, prefix strin
 		for _, u := range list {
 			out = append(out, u.Object)
 		}
-		return out, err
+		p := g.viewer(who, Scratch)
+		return out, errors.Join(err, g.noteScratch(ctx, p, "list", Upload{}, err))
 	}
 	v, err := g.look(ctx, who, dataset, "list")
 	if err != nil {
@@ -122,8 +122,7 @@ func (g *Gateway) Open(ctx context.Context, who Access, dataset, key string) (Vi
 		list, err := g.scratch(who, key)
 		for _, u := range list {
 			if u.Object.Key == key {
-				p := g.viewer(who, Scratch)
-				if err := g.recordUpload(ctx, p, "look", u, nil); err != nil {
+				if err := g.noteScratch(ctx, g.viewer(who, Scratch), "look", u, nil); err != nil {
 					return nil, err
 				}
 				return g.openSealed(ctx, u.Lease, u.Parcel, u.Object)
@@ -132,7 +131,7 @@ func (g *Gateway) Open(ctx context.Context, who Access, dataset, key string) (Vi
 		if err == nil {
 			err = sallyport.Errorf("open", sallyport.NotFound, "", "no object %q in scratch", key)
 		}
-		return nil, err
+		return nil, errors.Join(err, g.noteScratch(ctx, g.viewer(who, Scratch), "look", Upload{Object: ObjectInfo{Key: key}}, err))
 	}
 	for attempt := 1; ; attempt++ {
 		v, err := g.look(ctx, who, dataset, "look")
@@ -283,7 +282,7 @@ func (g *Gateway) liveView(ctx context.Context, k string, viewer *passage, a adm
 		return View{}, err
 	}
 	req := viewer.job.Request
-	req.ID = sallyport.JobID(fmt.Sprintf("view-%s-%x", strings.TrimPrefix(k, "sha256:")[:8], g.now().UnixNano()))
+	req.ID = sallyport.JobID(newID("view-" + strings.TrimPrefix(k, "sha256:")[:8]))
 	p := &passage{g: g, view: k, job: Job{Request: req}, also: viewer.also}
 	v, err := p.materialize(ctx, a)
 	if err != nil {
