@@ -76,6 +76,19 @@ func (a *app) copyLog(ctx context.Context, c *control.Client) (logFile, error) {
 	return logFile{f.Name(), true}, nil
 }
 
+// openLog opens the log that logFile finds; done closes it.
+func (a *app) openLog(db string) (l *audit.Log, done func(), err error) {
+	f, err := a.logFile(db)
+	if err != nil {
+		return nil, nil, err
+	}
+	if l, err = audit.OpenReadOnly(f.path); err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return l, func() { l.Close(); f.Close() }, nil
+}
+
 type auditLsCmd struct {
 	DB       string    `name:"db" placeholder:"FILE" help:"Read this copy of a log."`
 	Job      string    `help:"Only records of this job."`
@@ -91,21 +104,16 @@ func (auditLsCmd) Help() string {
 	return `Examples:
 
   sallyport audit ls --decision deny
-  sallyport audit ls --job patients-4f1d --json
+  sallyport audit ls --job burst --json
   sallyport audit ls --db copy-of-audit.db`
 }
 
 func (c auditLsCmd) Run(a *app) error {
-	f, err := a.logFile(c.DB)
+	l, done, err := a.openLog(c.DB)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	l, err := audit.OpenReadOnly(f.path)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
+	defer done()
 	var recs []audit.Record
 	for r, err := range l.Records(a.ctx, audit.Filter{Job: sallyport.JobID(c.Job), Dataset: c.Dataset, Subject: c.Subject,
 		Step: c.Step, Decision: c.Decision, Since: c.Since, Limit: c.Limit, Newest: c.Limit > 0}) {
@@ -148,16 +156,11 @@ type auditShowCmd struct {
 }
 
 func (c auditShowCmd) Run(a *app) error {
-	f, err := a.logFile(c.DB)
+	l, done, err := a.openLog(c.DB)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	l, err := audit.OpenReadOnly(f.path)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
+	defer done()
 	r, err := l.Get(c.Seq)
 	if err != nil {
 		return err
@@ -253,16 +256,11 @@ type auditCheckpointCmd struct {
 }
 
 func (c auditCheckpointCmd) Run(a *app) error {
-	f, err := a.logFile(c.DB)
+	l, done, err := a.openLog(c.DB)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	l, err := audit.OpenReadOnly(f.path)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
+	defer done()
 	cp, err := l.Checkpoint()
 	if err != nil {
 		return err
