@@ -65,6 +65,7 @@ var owners = []struct {
 	{"github.com/hashicorp/vault/api", []string{"seal/vault"}, "one adapter speaks to Vault"},
 	{"github.com/minio/minio-go", []string{"store/s3"}, "one adapter speaks S3 to others"},
 	{"github.com/coreos/go-oidc", []string{"gateway/identity"}, "tokens are never verified by hand"},
+	{"github.com/go-jose/go-jose", []string{"gateway/identity"}, "nor are their signatures"},
 	{"github.com/goccy/go-yaml", []string{"internal/strict"}, "what people write is decoded strictly in one place"},
 	{"github.com/alecthomas/kong", []string{"node"}, "the node's commands are shared by both binaries"},
 	{"golang.org/x/mod", []string{"audit"}, "Merkle tree and checkpoints"},

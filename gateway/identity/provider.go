@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/sync/singleflight"
 
 	"sallyport"
@@ -154,7 +156,7 @@ func (p *providers) discover(ctx context.Context) (*provider, error) {
 	if u, err := url.Parse(meta.Keys); err != nil || u.Scheme != "https" || u.Host == "" {
 		return nil, errors.New("its jwks_uri is not an https address")
 	}
-	keys := keySet{oidc.NewRemoteKeySet(ctx, meta.Keys)}
+	keys := &keySet{client: client, address: meta.Keys, algorithms: algorithms(p.checks.SupportedSigningAlgs)}
 	return &provider{oidc.NewVerifier(p.issuer, keys, p.checks), p.now()}, nil
 }
 
@@ -163,23 +165,106 @@ func (p *providers) discover(ctx context.Context) (*provider, error) {
 // text of both.
 type fetchKey struct{}
 
-type keySet struct{ remote *oidc.RemoteKeySet }
+// keySet is the provider's published keys (RFC 7517). When none of them fits, it
+// asks for them anew: once for all who wait, and what it is told replaces what
+// it knew. The library's own set does the same, but lets go of an answer a
+// moment after it has given it: who came within that moment was given keys that
+// were no longer published, or was refused with one that was.
+type keySet struct {
+	client     *http.Client
+	address    string
+	algorithms []jose.SignatureAlgorithm
 
-func (k keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
-	payload, err := k.remote.VerifySignature(ctx, jwt)
-	if errors.Is(err, errAsked) {
-		// Somebody else's answer may have come between our look into the cache
-		// and our question: look again.
-		payload, err = k.remote.VerifySignature(ctx, jwt)
+	flight singleflight.Group
+	mu     sync.RWMutex
+	keys   []jose.JSONWebKey
+}
+
+// VerifySignature returns the payload of a token that one of the keys signed.
+func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
+	token, err := jose.ParseSigned(jwt, k.algorithms)
+	if err != nil {
+		return nil, err
 	}
-	// Only errors of fetching wrap another; a signature that does not fit is
-	// the library's own, bare error.
-	if err != nil && errors.Unwrap(err) != nil {
-		if fetch, ok := ctx.Value(fetchKey{}).(*error); ok {
-			*fetch = err
+	if payload, ok := k.fits(token); ok {
+		return payload, nil
+	}
+	// The first one's going away must not fail the others.
+	_, err, _ = k.flight.Do("", func() (any, error) { return nil, k.fetch(context.WithoutCancel(ctx)) })
+	if payload, ok := k.fits(token); ok {
+		return payload, nil
+	}
+	if err == nil {
+		return nil, errors.New("its key is not among the provider's keys")
+	}
+	if fetch, ok := ctx.Value(fetchKey{}).(*error); ok {
+		*fetch = err
+	}
+	return nil, err
+}
+
+func (k *keySet) fits(token *jose.JSONWebSignature) ([]byte, bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if len(token.Signatures) != 1 {
+		return nil, false
+	}
+	id := token.Signatures[0].Header.KeyID
+	for _, key := range k.keys {
+		if id != "" && key.KeyID != id {
+			continue
+		}
+		if payload, err := token.Verify(&key); err == nil {
+			return payload, true
 		}
 	}
-	return payload, err
+	return nil, false
+}
+
+func (k *keySet) fetch(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.address, nil)
+	if err != nil {
+		return err
+	}
+	res, err := k.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("the provider answered %d", res.StatusCode)
+	}
+	var list struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&list); err != nil {
+		return fmt.Errorf("the provider's keys are not a JSON Web Key Set: %w", err)
+	}
+	var keys []jose.JSONWebKey
+	for _, raw := range list.Keys {
+		var key jose.JSONWebKey
+		// One that is not understood cannot fit; the others still can.
+		if json.Unmarshal(raw, &key) == nil && key.IsPublic() && key.Use != "enc" {
+			keys = append(keys, key)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.keys = keys
+	return nil
+}
+
+// algorithms are the accepted signature algorithms; without a list, RS256 as
+// OpenID Connect has it.
+func algorithms(names []string) []jose.SignatureAlgorithm {
+	out := []jose.SignatureAlgorithm{}
+	for _, n := range names {
+		out = append(out, jose.SignatureAlgorithm(n))
+	}
+	if len(out) == 0 {
+		out = append(out, jose.RS256)
+	}
+	return out
 }
 
 // errAsked answers a question that was asked, and answered well, just now.
