@@ -8,6 +8,7 @@ import (
 
 	"sallyport"
 	"sallyport/policy"
+	"sallyport/routing"
 )
 
 // admit is door 1: may this subject use this dataset like this?
@@ -16,10 +17,10 @@ func (p *passage) admit(ctx context.Context, req Request, o *outcome) (admitted,
 	if err != nil {
 		return admitted{}, err
 	}
-	return p.ask(ctx, req, alg.Module.Digest, o)
+	return p.ask(ctx, req, alg.Module, o)
 }
 
-func (p *passage) ask(ctx context.Context, req Request, module sallyport.Digest, o *outcome) (admitted, error) {
+func (p *passage) ask(ctx context.Context, req Request, module routing.Module, o *outcome) (admitted, error) {
 	if err := p.g.refreshCatalog(ctx); err != nil {
 		return admitted{}, err
 	}
@@ -30,7 +31,7 @@ func (p *passage) ask(ctx context.Context, req Request, module sallyport.Digest,
 	in := policy.Admission{
 		Version: policy.InputVersion, Time: p.g.now().UTC(), Job: req.ID, Subject: req.Subject,
 		Project: req.Project, Purpose: req.Purpose, Dataset: req.Dataset,
-		Request: policy.Request{Algorithm: req.Algorithm, Module: module, Where: req.Where, MaxPrice: req.MaxPrice, Copies: req.Copies},
+		Request: policy.Request{Algorithm: req.Algorithm, Module: module.Digest, Runner: module.Runner, Where: req.Where, MaxPrice: req.MaxPrice, Copies: req.Copies},
 		History: history,
 	}
 	v, err := p.g.parts.Policy.Admit(ctx, in)

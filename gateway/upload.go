@@ -142,7 +142,7 @@ func (g *Gateway) mayUpload(ctx context.Context, p *passage, who Access, bucket 
 		return member(who)
 	}
 	var o outcome
-	_, err := p.ask(ctx, p.job.Request, sallyport.DigestOf([]byte("upload")), &o)
+	_, err := p.ask(ctx, p.job.Request, viewer("upload"), &o)
 	return err
 }
 

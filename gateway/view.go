@@ -12,6 +12,7 @@ import (
 
 	"sallyport"
 	"sallyport/audit"
+	"sallyport/routing"
 	"sallyport/store"
 )
 
@@ -69,6 +70,11 @@ func pinned(i store.Info) Pinned { return Pinned{i.Ref, i.Size, i.Modified.UTC()
 // viewModule stands for the code of a view in the policy's input: there is none.
 const viewModule = "view"
 
+// viewer is the code of a use that runs none: a name, and no runner.
+func viewer(name string) routing.Module {
+	return routing.Module{Name: name, Digest: sallyport.DigestOf([]byte(name))}
+}
+
 // Datasets returns the datasets that the caller may see at all, sorted.
 func (g *Gateway) Datasets(ctx context.Context, who Access) ([]string, error) {
 	if err := g.refreshCatalog(ctx); err != nil {
@@ -78,7 +84,7 @@ func (g *Gateway) Datasets(ctx context.Context, who Access) ([]string, error) {
 	for _, d := range g.parts.Catalog.All() {
 		p := g.viewer(who, d.ID)
 		var o outcome
-		if _, err := p.ask(ctx, p.job.Request, sallyport.DigestOf([]byte(viewModule)), &o); err == nil {
+		if _, err := p.ask(ctx, p.job.Request, viewer(viewModule), &o); err == nil {
 			out = append(out, d.ID)
 		} else if sallyport.KindOf(err) != sallyport.Denied {
 			return nil, err
@@ -205,7 +211,7 @@ func (g *Gateway) lookTelling(ctx context.Context, who Access, dataset, step str
 	p := g.viewer(who, dataset)
 	p.also = progress
 	var o outcome
-	a, err := p.ask(ctx, p.job.Request, sallyport.DigestOf([]byte(viewModule)), &o)
+	a, err := p.ask(ctx, p.job.Request, viewer(viewModule), &o)
 	var v View
 	if err == nil {
 		v, err = g.view(ctx, p, a)

@@ -85,7 +85,7 @@ func denied(t *testing.T, v policy.Verdict, err error) {
 // could be taken for a yes.
 func TestBrokenRulesDeny(t *testing.T) {
 	const yes = `{"allow": true, "reasons": [], "rules": ["r"], "destination": "local", "masks": {},
-		"limits": {"key_ttl": 1, "price": 0, "budget": 0, "copies": 1, "regions": [], "min_class": 0, "max_unique": 0}}`
+		"limits": {"key_ttl": 1, "price": 0, "budget": 0, "copies": 1, "regions": [], "min_class": 0, "max_unique": 0, "reviews": 0}}`
 	cases := map[string]struct{ rules, want string }{
 		"error of a built-in under not": {"verdict := " + yes + " if not bad\nbad if to_number(input.purpose) > 3", "to_number"},
 		"error of a built-in":           {"verdict := " + yes + " if json.unmarshal(input.purpose)", "json.unmarshal"},
@@ -434,7 +434,7 @@ func TestAdmitWhileTheOverlayChanges(t *testing.T) {
 // exactly the fields of the input.
 func TestSchemaIsTheInput(t *testing.T) {
 	r := releasing()
-	r.Request = policy.Request{Algorithm: "a", Module: "m", Where: "local", MaxPrice: 1, Copies: 1}
+	r.Request = policy.Request{Algorithm: "a", Module: "m", Runner: "wasm", Where: "local", MaxPrice: 1, Copies: 1}
 	r.History = []sallyport.Release{{Risk: sallyport.Risk{Quasi: []string{"q"}}}}
 	b, err := json.Marshal(r)
 	if err != nil {

@@ -37,7 +37,7 @@ func FuzzParseJSON(f *testing.F) {
 // through as allowed has every field that bounds the job.
 func FuzzDecodeVerdict(f *testing.F) {
 	for _, s := range []string{
-		`{"allow": true, "reasons": [], "rules": ["r"], "destination": "local", "masks": {"a": {"drop": {}}}, "limits": {"key_ttl": 1, "price": 0, "budget": 0, "copies": 1, "regions": [], "min_class": 0, "max_unique": 0}}`,
+		`{"allow": true, "reasons": [], "rules": ["r"], "destination": "local", "masks": {"a": {"drop": {}}}, "limits": {"key_ttl": 1, "price": 0, "budget": 0, "copies": 1, "regions": [], "min_class": 0, "max_unique": 0, "reviews": 0}}`,
 		`{"allow": false, "reasons": ["x"], "rules": []}`, `{"allow": true}`, `[]`, `null`, `{"masks": {"a": {"b": {}, "c": {}}}}`,
 	} {
 		f.Add([]byte(s))

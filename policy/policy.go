@@ -38,6 +38,7 @@ type Subject struct {
 // Request is what the job wants. It may only tighten what policy allows.
 type Request struct {
 	Algorithm string                `json:"algorithm"`
+	Runner    string                `json:"runner,omitempty"`    // what kind of code it is: wasm or native; "" for a view, which runs none
 	Module    sallyport.Digest      `json:"module"`              // of the code that would run
 	Where     sallyport.Destination `json:"where,omitempty"`     // "" leaves the choice to policy
 	MaxPrice  sallyport.Money       `json:"max_price,omitempty"` // per node hour; 0: policy's cap
@@ -87,6 +88,7 @@ type Limits struct {
 	Regions   []string        `json:"regions"`    // where it may run; empty: anywhere
 	MinClass  int64           `json:"min_class"`  // smallest equivalence class that may leave
 	MaxUnique float64         `json:"max_unique"` // largest share of unique records that may leave
+	Reviews   int             `json:"reviews"`    // people who must agree before results are given out
 }
 
 // Verdict is the answer of either door. A Verdict without Allow is a denial,

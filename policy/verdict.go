@@ -176,14 +176,14 @@ func limits(doc any) (Limits, error) {
 	if !ok {
 		return Limits{}, fmt.Errorf("the verdict's limits are %s, not an object", typeName(doc))
 	}
-	known := fields{"budget", "copies", "key_ttl", "max_unique", "min_class", "price", "regions"}
+	known := fields{"budget", "copies", "key_ttl", "max_unique", "min_class", "price", "regions", "reviews"}
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		if !slices.Contains(known, name) {
 			return Limits{}, fmt.Errorf("the verdict's limits have an unknown field %q; known are %s", name, strings.Join(known, ", "))
 		}
 	}
 	var l Limits
-	var errs [8]error
+	var errs [9]error
 	whole := func(i int, name string, least, most int64) int64 {
 		n, ok := m[name].(json.Number)
 		v, err := n.Int64()
@@ -197,6 +197,7 @@ func limits(doc any) (Limits, error) {
 	l.Budget = sallyport.Money(whole(2, "budget", 0, math.MaxInt64))
 	l.Copies = int(whole(3, "copies", 1, math.MaxInt32))
 	l.MinClass = whole(4, "min_class", 0, math.MaxInt64)
+	l.Reviews = int(whole(8, "reviews", 0, 9))
 	n, ok := m["max_unique"].(json.Number)
 	share, err := n.Float64()
 	if !ok || err != nil || !(share >= 0 && share <= 1) {

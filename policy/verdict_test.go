@@ -13,7 +13,7 @@ import (
 
 const validVerdict = `{"allow": true, "reasons": [], "rules": ["b", "a", "b"], "destination": "outside",
 	"masks": {"z": {}, "a": {"generalize": {"width": 10, "names": ["x", {"y": 1.5}]}}, "m": {"drop": {}}},
-	"limits": {"key_ttl": 60, "price": 5, "budget": 50, "copies": 2, "regions": ["de"], "min_class": 10, "max_unique": 0.25},
+	"limits": {"key_ttl": 60, "price": 5, "budget": 50, "copies": 2, "regions": ["de"], "min_class": 10, "max_unique": 0.25, "reviews": 0},
 	"rows": [{"column": "ward", "in": ["north", "east", "north"]}, {"column": "site", "in": []}]}`
 
 // ask gives the verdict document doc to one of the doors.

@@ -307,6 +307,7 @@ limits := {
 	"regions": regions,
 	"min_class": row.min_class,
 	"max_unique": row.max_unique,
+	"reviews": row.reviews,
 }
 
 # METADATA

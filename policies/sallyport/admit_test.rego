@@ -41,6 +41,7 @@ test_outside_deidentified if {
 		"regions": {"de", "fr"},
 		"min_class": 10,
 		"max_unique": 0,
+		"reviews": 0,
 	}
 	{"admit.role", "admit.member", "admit.purpose", "admit.column.proposed", "admit.column.keep"} - v.rules == set()
 }

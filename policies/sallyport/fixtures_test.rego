@@ -97,7 +97,7 @@ releasing := object.union(outside, {
 	"destination": "outside",
 	"admitted": {
 		"key_ttl": 1800, "price": 1, "budget": 1, "copies": 2, "regions": [],
-		"min_class": 10, "max_unique": 0,
+		"min_class": 10, "max_unique": 0, "reviews": 0,
 	},
 	"facts": {
 		"risk": {
