@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -22,18 +23,22 @@ import (
 	"sallyport"
 )
 
-// maxFile bounds one file of a bundle, in bytes: what compiles slowly is
-// refused before it is read.
-const maxFile = 64 << 20
+// maxBundle bounds the files of a bundle together, in bytes: what would take
+// the gateway's memory is refused before it is parsed. Data that grow belong
+// into the catalog, the site and the register, which are no part of a bundle.
+const maxBundle = 32 << 20
 
-// bundle is a folder of rules and data, parsed; rules are also compiled once
-// compile has run.
-type bundle struct {
+// Bundle is a folder of rules, their tests and their data, parsed and compiled.
+// It never changes, and what its methods return must not be changed.
+type Bundle struct {
+	files    map[string][]byte      // what counts, by path
 	rules    map[string]*ast.Module // by path, without tests
 	tests    map[string]*ast.Module
+	badTests error // why the tests do not parse
 	data     map[string]any
 	owned    map[string]string // data root → what defines it
-	digest   sallyport.Digest
+	digest   sallyport.Digest  // of rules and tests
+	version  sallyport.Digest
 	compiler *ast.Compiler
 }
 
@@ -41,62 +46,137 @@ func invalid(err error, hint string) error {
 	return sallyport.E("load policy", sallyport.Invalid, err, hint)
 }
 
-// load reads every *.rego and data.json of fsys. Other files are ignored, as
-// OPA ignores them in a bundle; data.yaml, which OPA would read, is an error.
-// Tests count for the digest and are parsed only where they will run: a slip
-// in a test does not close the gateway.
-func load(fsys fs.FS, withTests bool) (*bundle, error) {
-	if fsys == nil {
-		return nil, invalid(errors.New("there is no bundle"), "Name the folder that holds the rules.")
+// Load reads and compiles the bundle in fsys: every *.rego, data.json and
+// schema/….json. Other files are ignored, as OPA ignores them in a bundle;
+// data.yaml, which OPA would read, is an error. Rules are compiled strictly,
+// against the schemas of input and data, without functions that are not
+// repeatable, and must have a verdict for both doors. A slip in a test closes
+// nothing: it is reported by [Test]. Errors are [sallyport.Invalid] and name
+// file and line.
+func Load(ctx context.Context, fsys fs.FS) (*Bundle, error) {
+	b, err := load(fsys)
+	if err != nil {
+		return nil, err
 	}
-	b := &bundle{rules: map[string]*ast.Module{}, tests: map[string]*ast.Module{}, data: map[string]any{}, owned: map[string]string{}}
-	var broken []error
-	hash := sha256.New()
-	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+	if b.compiler, err = b.compile(ctx, b.rules); err != nil {
+		return nil, err
+	}
+	for _, q := range []string{admitQuery, releaseQuery} {
+		if len(b.compiler.GetRulesExact(ast.MustParseRef(q))) == 0 {
+			return nil, sallyport.Errorf("load policy", sallyport.Invalid,
+				"Both doors need a rule named verdict: packages sallyport.admit and sallyport.release.",
+				"the bundle has no rule %s", q)
 		}
-		base := path.Base(name)
-		switch {
-		case base == "data.yaml" || base == "data.yml":
-			return fmt.Errorf("%s: data are read from data.json only", name)
-		case base != "data.json" && path.Ext(base) != ".rego":
-			return nil
-		}
-		src, err := read(fsys, name)
+	}
+	return b, nil
+}
+
+// Version names the bundle: a digest over path and content of every file that
+// counts.
+func (b *Bundle) Version() sallyport.Digest { return b.version }
+
+// Rules is the digest over path and content of the *.rego files: what
+// [Verdict.Policy] names.
+func (b *Bundle) Rules() sallyport.Digest { return b.digest }
+
+// Files returns the paths of the files that count, sorted.
+func (b *Bundle) Files() []string { return slices.Sorted(maps.Keys(b.files)) }
+
+// File returns the bytes of one file that counts.
+func (b *Bundle) File(name string) ([]byte, bool) {
+	src, ok := b.files[name]
+	return src, ok
+}
+
+// FS returns the files that count, as a folder in memory.
+func (b *Bundle) FS() fs.FS {
+	var buf bytes.Buffer
+	if err := b.WriteZip(&buf); err != nil {
+		return badFS{err}
+	}
+	r, err := zip.NewReader(bytes.NewReader(buf.Bytes()), int64(buf.Len()))
+	if err != nil {
+		return badFS{err}
+	}
+	return r
+}
+
+type badFS struct{ err error }
+
+func (b badFS) Open(string) (fs.File, error) { return nil, b.err }
+
+// WriteZip writes the files that count as a zip archive, always the same bytes.
+func (b *Bundle) WriteZip(w io.Writer) error {
+	z := zip.NewWriter(w)
+	for _, name := range b.Files() {
+		f, err := z.Create(name)
 		if err != nil {
 			return err
 		}
-		if base == "data.json" {
+		if _, err := f.Write(b.files[name]); err != nil {
+			return err
+		}
+	}
+	return z.Close()
+}
+
+// Modules returns rules and tests as parsed, with their annotations, by path.
+func (b *Bundle) Modules() map[string]*ast.Module {
+	all := maps.Clone(b.rules)
+	maps.Copy(all, b.tests)
+	return all
+}
+
+// Compiler holds the compiled rules, without tests.
+func (b *Bundle) Compiler() *ast.Compiler { return b.compiler }
+
+// Data are the bundle's own data, by root.
+func (b *Bundle) Data() map[string]any { return b.data }
+
+// Owns reports whether a data root is the bundle's own, by its data or a package.
+func (b *Bundle) Owns(root string) bool { return b.owned[root] != "" }
+
+// Counts reports whether a file of a bundle's folder is part of the bundle.
+func Counts(name string) bool {
+	switch base := path.Base(name); {
+	case path.Ext(base) == ".rego", base == "data.json", base == "data.yaml", base == "data.yml":
+		return true
+	default:
+		return path.Ext(base) == ".json" && slices.Contains(strings.Split(path.Dir(name), "/"), "schema")
+	}
+}
+
+// load reads and parses, without compiling.
+func load(fsys fs.FS) (*Bundle, error) {
+	if fsys == nil {
+		return nil, invalid(errors.New("there is no bundle"), "Name the folder that holds the rules.")
+	}
+	b := &Bundle{files: map[string][]byte{}, rules: map[string]*ast.Module{}, tests: map[string]*ast.Module{},
+		data: map[string]any{}, owned: map[string]string{}}
+	size := 0
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !Counts(name) {
+			return err
+		}
+		if base := path.Base(name); base == "data.yaml" || base == "data.yml" {
+			return fmt.Errorf("%s: data are read from data.json only", name)
+		}
+		src, err := read(fsys, name, maxBundle-size)
+		if err != nil {
+			return err
+		}
+		size += len(src)
+		b.files[name] = src
+		if path.Base(name) == "data.json" {
 			return b.addData(name, src)
-		}
-		// Lengths keep two bundles apart whose bytes only split differently.
-		for _, part := range [][]byte{[]byte(name), src} {
-			hash.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
-			hash.Write(part)
-		}
-		isTest := strings.HasSuffix(name, "_test.rego")
-		if isTest && !withTests {
-			return nil
-		}
-		m, err := ast.ParseModuleWithOpts(name, string(src), ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1})
-		switch {
-		case err != nil:
-			broken = append(broken, describe(err))
-		case m == nil:
-			broken = append(broken, fmt.Errorf("%s:1: the file is empty", name))
-		case isTest:
-			b.tests[name] = m
-		default:
-			b.rules[name] = m
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, invalid(err, "Check the bundle's folder and its files.")
 	}
-	if len(broken) > 0 {
-		return nil, invalid(errors.Join(broken...), "Correct the rule at that line.")
+	if err := b.parse(); err != nil {
+		return nil, invalid(err, "Correct the rule at that line.")
 	}
 	if len(b.rules) == 0 {
 		return nil, invalid(errors.New("the bundle holds no .rego file"), "Name the folder that holds the rules.")
@@ -111,25 +191,67 @@ func load(fsys fs.FS, withTests bool) (*bundle, error) {
 			}
 		}
 	}
-	b.digest = sallyport.DigestSum(hash.Sum(nil))
+	b.digest = b.sum(func(name string) bool { return path.Ext(name) == ".rego" })
+	b.version = b.sum(func(string) bool { return true })
 	return b, nil
 }
 
-func read(fsys fs.FS, name string) ([]byte, error) {
+// parse parses rules and tests. Faults of tests are kept for who runs them.
+func (b *Bundle) parse() error {
+	var broken, brokenTests []error
+	for _, name := range b.Files() {
+		if path.Ext(name) != ".rego" {
+			continue
+		}
+		m, err := ast.ParseModuleWithOpts(name, string(b.files[name]), ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1})
+		into, faults := b.rules, &broken
+		if strings.HasSuffix(name, "_test.rego") {
+			into, faults = b.tests, &brokenTests
+		}
+		switch {
+		case err != nil:
+			*faults = append(*faults, describe(err))
+		case m == nil:
+			*faults = append(*faults, fmt.Errorf("%s:1: the file is empty", name))
+		default:
+			into[name] = m
+		}
+	}
+	b.badTests = errors.Join(brokenTests...)
+	return errors.Join(broken...)
+}
+
+// sum hashes path and content of some files. Lengths keep two bundles apart
+// whose bytes only split differently.
+func (b *Bundle) sum(of func(name string) bool) sallyport.Digest {
+	hash := sha256.New()
+	for _, name := range b.Files() {
+		if !of(name) {
+			continue
+		}
+		for _, part := range [][]byte{[]byte(name), b.files[name]} {
+			hash.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
+			hash.Write(part)
+		}
+	}
+	return sallyport.DigestSum(hash.Sum(nil))
+}
+
+func read(fsys fs.FS, name string, most int) ([]byte, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	src, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(src) > maxFile {
-		err = fmt.Errorf("%s is larger than %d bytes", name, maxFile)
+	src, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if err == nil && len(src) > most {
+		err = fmt.Errorf("%s makes the bundle larger than %d MiB; large data belong into the catalog, the site or the register", name, maxBundle>>20)
 	}
 	return src, err
 }
 
 // addData puts the object in name (…/data.json) where its folder says.
-func (b *bundle) addData(name string, src []byte) error {
+func (b *Bundle) addData(name string, src []byte) error {
 	v, err := parseJSON(src)
 	if err != nil {
 		var at *jsonError
@@ -172,18 +294,18 @@ func merge(dst, src map[string]any, name, at string) error {
 }
 
 // compile compiles modules, which may only use what capabilities leaves.
-func (b *bundle) compile(ctx context.Context, modules map[string]*ast.Module) error {
+func (b *Bundle) compile(ctx context.Context, modules map[string]*ast.Module) (*ast.Compiler, error) {
 	schemas, err := inputSchemas()
 	if err != nil {
-		return invalid(err, "")
+		return nil, invalid(err, "")
 	}
 	store := inmem.NewFromObjectWithOpts(b.data, inmem.OptRoundTripOnWrite(true))
 	txn, err := store.NewTransaction(ctx)
 	if err != nil {
-		return invalid(err, "")
+		return nil, invalid(err, "")
 	}
 	defer store.Abort(ctx, txn)
-	b.compiler = ast.NewCompiler().
+	compiler := ast.NewCompiler().
 		WithCapabilities(capabilities()).
 		WithDefaultRegoVersion(ast.RegoV1).
 		WithStrict(true).
@@ -194,16 +316,16 @@ func (b *bundle) compile(ctx context.Context, modules map[string]*ast.Module) er
 	for name, m := range modules {
 		copies[name] = m.Copy()
 	}
-	b.compiler.Compile(copies)
-	if b.compiler.Failed() {
-		return invalid(describe(b.compiler.Errors),
+	compiler.Compile(copies)
+	if compiler.Failed() {
+		return nil, invalid(describe(compiler.Errors),
 			"Correct the rule at that line. Functions that read the network, the clock or a random source do not exist here: use input.time.")
 	}
-	return nil
+	return compiler, nil
 }
 
 // withOverlay returns the bundle's data and overlay's roots as fresh JSON values.
-func (b *bundle) withOverlay(overlay map[string]any) (map[string]any, error) {
+func (b *Bundle) withOverlay(overlay map[string]any) (map[string]any, error) {
 	fail := func(format string, args ...any) (map[string]any, error) {
 		return nil, sallyport.Errorf("load policy data", sallyport.Invalid, "The former data stay in force.", format, args...)
 	}
@@ -217,13 +339,22 @@ func (b *bundle) withOverlay(overlay map[string]any) (map[string]any, error) {
 		}
 		all[root] = overlay[root]
 	}
-	raw, err := json.Marshal(all)
+	data, err := plainJSON(all)
 	if err != nil {
-		return fail("encode: %w", err)
+		return fail("%w", err)
+	}
+	return data, nil
+}
+
+// plainJSON returns data as fresh JSON values, numbers as written.
+func plainJSON(data map[string]any) (map[string]any, error) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return nil, fmt.Errorf("encode: %w", err)
 	}
 	v, err := parseJSON(raw)
 	if err != nil {
-		return fail("decode: %w", err)
+		return nil, fmt.Errorf("decode: %w", err)
 	}
 	return v.(map[string]any), nil
 }

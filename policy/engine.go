@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
@@ -33,18 +35,30 @@ const (
 
 const hintBroken = "Nothing was let through. Policy admin: run the bundle's tests, then repeat this decision with its recorded input."
 
+// Door is one of the two questions.
+type Door string
+
+const (
+	AdmitDoor   Door = "admit"   // input: [Admission]
+	ReleaseDoor Door = "release" // input: [Releasing]
+)
+
 // Config says which rules and data an Engine decides by.
 type Config struct {
 	// Bundle holds the rules (every *.rego; *_test.rego only for [Test]) and
 	// their data: data.json in a folder a/b is data.a.b, as in an OPA bundle.
 	Bundle fs.FS
-	// Overlay adds data roots that change while the gateway runs: "catalog"
-	// and "site". A root that the bundle or its rules define is an error.
+	// Overlay adds data roots that change while the gateway runs: "catalog",
+	// "site" and "register". A root that the bundle or its rules define is an error.
 	Overlay map[string]any
 	// Deadline bounds one evaluation; 0 is DefaultDeadline.
 	Deadline time.Duration
 	// MaxInput bounds the JSON of one input, in bytes; 0 is DefaultMaxInput.
 	MaxInput int
+	// Keep is told rules and data before they come into force, so that what a
+	// decision saw can be had later by the digests in its record. What cannot be
+	// kept does not come into force. roots are all data, by root. nil keeps nothing.
+	Keep func(ctx context.Context, b *Bundle, policy, data sallyport.Digest, roots map[string]any) error
 }
 
 // Engine answers both doors. It is safe for concurrent use.
@@ -53,50 +67,81 @@ type Config struct {
 // of built-in functions being errors: by default Rego turns such an error into
 // "undefined", and a rule guarded by `not` would then allow.
 type Engine struct {
-	bundle   *bundle
-	deadline time.Duration
-	maxInput int
-	changing sync.Mutex // one SetOverlay at a time
+	cfg      Config
+	changing sync.Mutex // one SetOverlay or SetBundle at a time
+	overlay  map[string]any
 	now      atomic.Pointer[state]
 }
 
 // state is all that an evaluation reads. It is never changed, only replaced.
 type state struct {
-	admit, release, approval rego.PreparedEvalQuery
-	policy, data             sallyport.Digest
+	bundle                        *Bundle
+	store                         storage.Store
+	admit, release, approval, may rego.PreparedEvalQuery
+	policy, data                  sallyport.Digest
 }
 
 // New compiles cfg.Bundle. Errors are [sallyport.Invalid] and name file and line.
 func New(ctx context.Context, cfg Config) (*Engine, error) {
-	if cfg.Deadline < 0 || cfg.MaxInput < 0 {
-		return nil, sallyport.Errorf("load policy", sallyport.Invalid, "Leave them out for the defaults.",
-			"deadline %v and largest input %d must not be negative", cfg.Deadline, cfg.MaxInput)
-	}
-	b, err := load(cfg.Bundle, false)
+	e, err := newEngine(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.compile(ctx, b.rules); err != nil {
+	b, err := Load(ctx, cfg.Bundle)
+	if err != nil {
 		return nil, err
 	}
-	for _, q := range []string{admitQuery, releaseQuery} {
-		if len(b.compiler.GetRulesExact(ast.MustParseRef(q))) == 0 {
-			return nil, sallyport.Errorf("load policy", sallyport.Invalid,
-				"Both doors need a rule named verdict: packages sallyport.admit and sallyport.release.",
-				"the bundle has no rule %s", q)
-		}
-	}
-	e := &Engine{bundle: b, deadline: cfg.Deadline, maxInput: cfg.MaxInput}
-	if e.deadline == 0 {
-		e.deadline = DefaultDeadline
-	}
-	if e.maxInput == 0 {
-		e.maxInput = DefaultMaxInput
-	}
+	e.now.Store(&state{bundle: b})
 	if err := e.SetOverlay(ctx, cfg.Overlay); err != nil {
 		return nil, err
 	}
 	return e, nil
+}
+
+func newEngine(cfg Config) (*Engine, error) {
+	if cfg.Deadline < 0 || cfg.MaxInput < 0 {
+		return nil, sallyport.Errorf("load policy", sallyport.Invalid, "Leave them out for the defaults.",
+			"deadline %v and largest input %d must not be negative", cfg.Deadline, cfg.MaxInput)
+	}
+	if cfg.Deadline == 0 {
+		cfg.Deadline = DefaultDeadline
+	}
+	if cfg.MaxInput == 0 {
+		cfg.MaxInput = DefaultMaxInput
+	}
+	return &Engine{cfg: cfg}, nil
+}
+
+// Over returns an engine of these rules and their own data, over those of roots
+// that the bundle does not own: a candidate over the catalog, the site and the
+// register that a past decision saw. Bundle, Overlay and Keep of cfg are not used.
+func (b *Bundle) Over(ctx context.Context, roots map[string]any, cfg Config) (*Engine, error) {
+	mine := map[string]any{}
+	for root, v := range roots {
+		if !b.Owns(root) {
+			mine[root] = v
+		}
+	}
+	all, err := b.withOverlay(mine)
+	if err != nil {
+		return nil, err
+	}
+	return b.Recorded(ctx, all, cfg)
+}
+
+// Recorded returns an engine of these rules over exactly these data, whatever
+// data the bundle came with: a decision as it was made. Bundle, Overlay and
+// Keep of cfg are not used.
+func (b *Bundle) Recorded(ctx context.Context, data map[string]any, cfg Config) (*Engine, error) {
+	cfg.Bundle, cfg.Overlay, cfg.Keep = nil, nil, nil
+	e, err := newEngine(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if data, err = plainJSON(data); err != nil {
+		return nil, sallyport.E("load policy data", sallyport.Invalid, err, "")
+	}
+	return e, e.enforce(ctx, b, data)
 }
 
 // SetOverlay replaces the data that the bundle does not own, as one step:
@@ -105,22 +150,54 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 func (e *Engine) SetOverlay(ctx context.Context, overlay map[string]any) error {
 	e.changing.Lock()
 	defer e.changing.Unlock()
-	data, err := e.bundle.withOverlay(overlay)
+	return e.set(ctx, e.now.Load().bundle, overlay)
+}
+
+// SetBundle replaces the rules and their own data, as one step: evaluations in
+// flight finish on the old ones. On error the old ones stay.
+func (e *Engine) SetBundle(ctx context.Context, b *Bundle) error {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	return e.set(ctx, b, e.overlay)
+}
+
+// Bundle returns the bundle in force.
+func (e *Engine) Bundle() *Bundle { return e.now.Load().bundle }
+
+func (e *Engine) set(ctx context.Context, b *Bundle, overlay map[string]any) error {
+	data, err := b.withOverlay(overlay)
 	if err != nil {
 		return err
 	}
+	if err := e.enforce(ctx, b, data); err != nil {
+		return err
+	}
+	e.overlay = map[string]any{}
+	for root := range overlay {
+		e.overlay[root] = data[root]
+	}
+	return nil
+}
+
+// enforce makes b over data what is decided by.
+func (e *Engine) enforce(ctx context.Context, b *Bundle, data map[string]any) error {
 	digest, err := digestData(data)
 	if err != nil {
 		return err
 	}
-	next := &state{policy: e.bundle.digest, data: digest}
-	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
+	next := &state{bundle: b, policy: b.digest, data: digest}
+	next.store = inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
 	for q, into := range map[string]*rego.PreparedEvalQuery{
-		admitQuery: &next.admit, releaseQuery: &next.release, approvalQuery: &next.approval} {
-		*into, err = rego.New(rego.Query(q), rego.Compiler(e.bundle.compiler), rego.Store(store),
+		admitQuery: &next.admit, releaseQuery: &next.release, approvalQuery: &next.approval, mayQuery: &next.may} {
+		*into, err = rego.New(rego.Query(q), rego.Compiler(b.compiler), rego.Store(next.store),
 			rego.Capabilities(capabilities()), rego.StrictBuiltinErrors(true)).PrepareForEval(ctx)
 		if err != nil {
 			return sallyport.E("load policy data", sallyport.Invalid, describe(err), "The former data stay in force.")
+		}
+	}
+	if e.cfg.Keep != nil {
+		if err := e.cfg.Keep(ctx, b, next.policy, next.data, data); err != nil {
+			return err
 		}
 	}
 	e.now.Store(next)
@@ -140,54 +217,94 @@ func (e *Engine) Digests() (policy, data sallyport.Digest) {
 // timeout) the Verdict is a denial too and the error, a [sallyport.Denied],
 // says why.
 func (e *Engine) Admit(ctx context.Context, in Admission) (Verdict, error) {
-	s := e.now.Load()
-	return e.ask(ctx, s, s.admit, "ask policy for admission", admitFields, in.check(), in.normal(), func(v Verdict) error {
-		return tightens(in.Request, v)
-	}, in.Time)
+	return e.ask(ctx, e.now.Load(), e.admission(in, func() (ast.Value, error) { return parseInput(in.normal(), e.cfg.MaxInput) }))
 }
 
 // Release asks door 2; errors as Admit. Its Verdict has no destination,
 // obligations or limits: those of the admission stand.
 func (e *Engine) Release(ctx context.Context, in Releasing) (Verdict, error) {
-	s := e.now.Load()
-	return e.ask(ctx, s, s.release, "ask policy for release", releaseFields, in.check(), in.normal(), nil, in.Time)
+	return e.ask(ctx, e.now.Load(), e.releasing(in, func() (ast.Value, error) { return parseInput(in.normal(), e.cfg.MaxInput) }))
+}
+
+// Decide asks a door with an input as a record holds it; errors as Admit.
+func (e *Engine) Decide(ctx context.Context, door Door, input json.RawMessage) (Verdict, error) {
+	q, err := e.recorded(door, input)
+	if err != nil {
+		q.bad = err
+	}
+	return e.ask(ctx, e.now.Load(), q)
+}
+
+// recorded is the question of a recorded input, which is put byte for byte.
+func (e *Engine) recorded(door Door, input json.RawMessage) (question, error) {
+	value := func() (ast.Value, error) { return parseRaw(input, e.cfg.MaxInput) }
+	switch door {
+	case AdmitDoor:
+		var in Admission
+		err := decodeInput(input, &in)
+		return e.admission(in, value), err
+	case ReleaseDoor:
+		var in Releasing
+		err := decodeInput(input, &in)
+		return e.releasing(in, value), err
+	}
+	return question{op: "ask policy"}, fmt.Errorf("policy has no door %q", door)
+}
+
+// question is one question to one door.
+type question struct {
+	op    string
+	query func(*state) rego.PreparedEvalQuery
+	known fields
+	bad   error // why it must not be put
+	at    time.Time
+	value func() (ast.Value, error)
+	also  func(Verdict) error // what an allowing verdict must hold besides
+}
+
+func (e *Engine) admission(in Admission, value func() (ast.Value, error)) question {
+	return question{"ask policy for admission", func(s *state) rego.PreparedEvalQuery { return s.admit }, admitFields, in.check(), in.Time, value,
+		func(v Verdict) error { return tightens(in.Request, v) }}
+}
+
+func (e *Engine) releasing(in Releasing, value func() (ast.Value, error)) question {
+	return question{"ask policy for release", func(s *state) rego.PreparedEvalQuery { return s.release }, releaseFields, in.check(), in.Time, value, nil}
 }
 
 // ask evaluates one prepared query. Every way out of it that is not a
 // well-formed verdict is a denial with an error: the deferred function is the
 // only place that returns one, also after a panic in a rule or built-in.
-func (e *Engine) ask(ctx context.Context, s *state, q rego.PreparedEvalQuery, op string, known fields,
-	bad error, in any, also func(Verdict) error, at time.Time) (v Verdict, err error) {
+func (e *Engine) ask(ctx context.Context, s *state, q question) (v Verdict, err error) {
 	why := "policy could not be evaluated, so the answer is no; tell the policy admin"
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("evaluation panicked: %v", r)
 		}
 		if err != nil {
-			err = sallyport.E(op, sallyport.Denied, err, hintBroken)
+			err = sallyport.E(q.op, sallyport.Denied, err, hintBroken)
 			v = Verdict{Reasons: []string{why}, Rules: []string{}}
 		}
 		v.Policy, v.Data = s.policy, s.data
 	}()
-	if bad != nil {
+	if q.bad != nil {
 		why = "the question to policy was incomplete, so the answer is no; tell the policy admin"
-		return v, bad
+		return v, q.bad
 	}
-	value, err := parseInput(in, e.maxInput)
+	value, err := q.value()
 	if err != nil {
 		why = "the question to policy could not be put, so the answer is no; tell the policy admin"
 		return v, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.deadline)
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Deadline)
 	defer cancel()
-	rs, err := q.Eval(ctx, rego.EvalParsedInput(value),
-		rego.EvalTime(at)) // no built-in may read the clock; if one did, it would see the input's
+	rs, err := q.query(s).Eval(ctx, rego.EvalParsedInput(value),
+		rego.EvalTime(q.at)) // no built-in may read the clock; if one did, it would see the input's
 	if err != nil {
 		// A built-in that notices the deadline first reports a cancelation of
 		// its own, which context.DeadlineExceeded is not.
 		if topdown.IsCancel(err) || ctx.Err() != nil {
 			why = "policy did not answer in time, so the answer is no; try again or tell the policy admin"
-			err = fmt.Errorf("no answer within %v: %w", e.deadline, errors.Join(err, ctx.Err()))
+			err = fmt.Errorf("no answer within %v: %w", e.cfg.Deadline, errors.Join(err, ctx.Err()))
 		}
 		return v, err
 	}
@@ -195,9 +312,9 @@ func (e *Engine) ask(ctx context.Context, s *state, q rego.PreparedEvalQuery, op
 	if len(rs) != 1 || len(rs[0].Expressions) != 1 {
 		return v, errors.New("the verdict is undefined")
 	}
-	v, err = decodeVerdict(rs[0].Expressions[0].Value, known)
-	if err == nil && v.Allow && also != nil {
-		err = also(v)
+	v, err = decodeVerdict(rs[0].Expressions[0].Value, q.known)
+	if err == nil && v.Allow && q.also != nil {
+		err = q.also(v)
 	}
 	return v, err
 }

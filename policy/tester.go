@@ -50,15 +50,17 @@ func TestWithCoverage(ctx context.Context, fsys fs.FS) ([]TestResult, Coverage, 
 	fail := func(err error) ([]TestResult, Coverage, error) {
 		return nil, Coverage{}, sallyport.E("test policy", sallyport.Invalid, err, "")
 	}
-	b, err := load(fsys, true)
+	b, err := load(fsys)
 	if err != nil {
 		return fail(err)
 	}
-	all := maps.Clone(b.rules)
-	maps.Copy(all, b.tests)
+	if b.badTests != nil {
+		return fail(invalid(b.badTests, "Correct the test at that line."))
+	}
+	all := b.Modules()
 	// Compiled here first for errors with our words; the runner then compiles
 	// again, with its own stages, from modules that are as parsed.
-	if err := b.compile(ctx, all); err != nil {
+	if _, err := b.compile(ctx, all); err != nil {
 		return fail(err)
 	}
 	schemas, err := inputSchemas()
