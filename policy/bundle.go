@@ -120,6 +120,16 @@ func (b *Bundle) WriteZip(w io.Writer) error {
 	return z.Close()
 }
 
+// Digests reads the bundle in fsys and returns what [Bundle.Version] and
+// [Bundle.Rules] would, without compiling it.
+func Digests(fsys fs.FS) (version, rules sallyport.Digest, err error) {
+	b, err := load(fsys)
+	if err != nil {
+		return "", "", err
+	}
+	return b.version, b.digest, nil
+}
+
 // Modules returns rules and tests as parsed, with their annotations, by path.
 func (b *Bundle) Modules() map[string]*ast.Module {
 	all := maps.Clone(b.rules)
@@ -359,8 +369,9 @@ func plainJSON(data map[string]any) (map[string]any, error) {
 	return v.(map[string]any), nil
 }
 
-// digestData hashes data as JSON with sorted keys and no white space.
-func digestData(data map[string]any) (sallyport.Digest, error) {
+// DataDigest hashes data as JSON with sorted keys and no white space: what
+// [Verdict.Data] names.
+func DataDigest(data map[string]any) (sallyport.Digest, error) {
 	h := sha256.New()
 	enc := json.NewEncoder(h)
 	enc.SetEscapeHTML(false)

@@ -181,7 +181,7 @@ func (e *Engine) set(ctx context.Context, b *Bundle, overlay map[string]any) err
 
 // enforce makes b over data what is decided by.
 func (e *Engine) enforce(ctx context.Context, b *Bundle, data map[string]any) error {
-	digest, err := digestData(data)
+	digest, err := DataDigest(data)
 	if err != nil {
 		return err
 	}
