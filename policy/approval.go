@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
 )
 
@@ -61,4 +62,9 @@ func (e *Engine) May(ctx context.Context, who Subject, act string) (may bool) {
 	}
 	acts, ok := rs[0].Expressions[0].Value.([]any)
 	return ok && slices.Contains(acts, any(act))
+}
+
+// RulesOnActs reports whether the bundle in force has a rule for [Engine.May].
+func (e *Engine) RulesOnActs() bool {
+	return len(e.now.Load().bundle.compiler.GetRulesExact(ast.MustParseRef(mayQuery))) > 0
 }

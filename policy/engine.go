@@ -161,6 +161,19 @@ func (e *Engine) SetBundle(ctx context.Context, b *Bundle) error {
 	return e.set(ctx, b, e.overlay)
 }
 
+// Try returns an engine of b over the data that this one was given: what
+// SetBundle would bring into force.
+func (e *Engine) Try(ctx context.Context, b *Bundle) (*Engine, error) {
+	e.changing.Lock()
+	overlay := e.overlay
+	e.changing.Unlock()
+	data, err := b.withOverlay(overlay)
+	if err != nil {
+		return nil, err
+	}
+	return b.Recorded(ctx, data, e.cfg)
+}
+
 // Bundle returns the bundle in force.
 func (e *Engine) Bundle() *Bundle { return e.now.Load().bundle }
 

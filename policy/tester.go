@@ -37,6 +37,9 @@ type Coverage struct {
 	Missing []string `json:"missing"` // file:line of what no test reaches
 }
 
+// testDeadline bounds one test, so that a loop that never ends is a failing test.
+const testDeadline = 5 * time.Second
+
 // Test runs a bundle's own tests, on its own data, and returns the results
 // sorted by file and line. The error is non-nil only if they could not be run:
 // a bundle with a failing test is a result, a bundle without tests is none.
@@ -83,7 +86,7 @@ func TestWithCoverage(ctx context.Context, fsys fs.FS) ([]TestResult, Coverage, 
 		SetCoverageQueryTracer(covered).
 		CapturePrintOutput(true).
 		RaiseBuiltinErrors(true).
-		SetTimeout(30*time.Second).
+		SetTimeout(testDeadline).
 		RunTests(ctx, txn)
 	if err != nil {
 		return fail(describe(err))
