@@ -143,6 +143,10 @@ type Column struct {
 	// Mask is what the steward proposes for a de-identified release; policy
 	// decides. nil proposes nothing.
 	Mask *Mask `json:"mask,omitempty"`
+	// Identifier is the category of 45 CFR 164.514(b)(2)(i) (HIPAA Safe Harbor)
+	// that the column falls under, in one word: name, date, ssn; "none" for a
+	// column that is none of them, "" where nobody has said.
+	Identifier string `json:"identifier,omitempty"`
 }
 
 // Dataset is a catalog entry.
@@ -156,6 +160,8 @@ type Dataset struct {
 	Residency   []string    `json:"residency,omitempty"` // regions it may be processed in; empty: anywhere
 	Purposes    []string    `json:"purposes"`            // what it may be used for
 	Subject     string      `json:"subject,omitempty"`   // column that identifies the data subject
+	Standard    string      `json:"standard,omitempty"`  // masking standard it is held to outside, e.g. safe_harbor; "": none
+	Consent     bool        `json:"consent,omitempty"`   // whether a use needs a consent on record
 	Columns     []Column    `json:"columns"`
 }
 
@@ -189,6 +195,14 @@ type Risk struct {
 	// figures then describe only the records counted and cannot support a release.
 	Exact bool     `json:"exact"`
 	Quasi []string `json:"quasi"` // the columns counted over, in file order
+	// Diversity is l: the fewest distinct values that a sensitive column has
+	// within one class (distinct l-diversity, Machanavajjhala et al. 2006).
+	// Closeness is t: the largest distance between a sensitive column's
+	// distribution within a class and in the whole table, 0 to 1 (t-closeness,
+	// Li et al. 2007). nil is not measured, and then not in the JSON either: to
+	// a rule it is undefined, while null would be less than any number.
+	Diversity *int64   `json:"diversity,omitempty"`
+	Closeness *float64 `json:"closeness,omitempty"`
 }
 
 // Release is one line of a dataset's release history: what left, to which

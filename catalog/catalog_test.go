@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,10 +31,17 @@ columns:
   - {name: diagnosis, role: sensitive}
 `
 
+// held is good with what a standard and a consent ask for.
+var held = strings.NewReplacer("subject: patient_id", "subject: patient_id\nstandard: safe_harbor\nconsent: true",
+	"type: integer\n", "type: integer\n    identifier: age\n", "role: sensitive}", "role: sensitive, identifier: none}").Replace(good)
+
 func TestParseThenFormatThenParse(t *testing.T) {
-	d, err := Parse("patients.yaml", []byte(good))
+	d, err := Parse("patients.yaml", []byte(held))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if d.Standard != "safe_harbor" || !d.Consent || d.Columns[0].Identifier != "" || d.Columns[1].Identifier != "age" || d.Columns[2].Identifier != "none" {
+		t.Errorf("%+v", d)
 	}
 	if d.Columns[1].Mask.Verb != "generalize" || d.Columns[2].Mask != nil || d.Columns[0].Role != sallyport.Direct {
 		t.Errorf("columns: %+v", d.Columns)
@@ -61,6 +69,10 @@ func TestParseErrorsNameTheLine(t *testing.T) {
 		{"twice", "name: diagnosis", "name: age", `column "age" is listed twice`},
 		{"subject", "subject: patient_id", "subject: pid", "patients.yaml:9: subject"},
 		{"id", "id: patients", "id: ../patients", "patients.yaml:2: id"},
+		{"bad standard", "subject: patient_id", "subject: patient_id\nstandard: Safe Harbor", `patients.yaml:10: standard "Safe Harbor"`},
+		{"bad identifier", "type: integer", "identifier: dob", `patients.yaml:14: column "age" has identifier "dob": it is one of name, geographic`},
+		{"identifier no word", "type: integer", "identifier: [age]", "patients.yaml:14: "},
+		{"consent no flag", "subject: patient_id", "subject: patient_id\nconsent: written", "patients.yaml:10: "},
 		{"no location", "location: {store: data, key: patients.csv}", "location: {store: data}", "location.key is required"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -125,6 +137,7 @@ func TestAdd(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
+	f.Add([]byte(held))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		d, err := Parse("x.yaml", src)
 		if err != nil {
@@ -138,4 +151,26 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("what Format wrote does not parse: %v\n%s", err, out)
 		}
 	})
+}
+
+// TestIdentifiersAreTheSchemas: the words that an entry may use are those that
+// rules are checked against.
+func TestIdentifiersAreTheSchemas(t *testing.T) {
+	src, err := os.ReadFile("../policies/schema/v1/catalog.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Definitions struct {
+			Column struct {
+				Properties struct{ Identifier struct{ Enum []string } }
+			}
+		}
+	}
+	if err := json.Unmarshal(src, &schema); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(identifiers(), schema.Definitions.Column.Properties.Identifier.Enum); diff != "" {
+		t.Error(diff)
+	}
 }

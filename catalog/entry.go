@@ -21,6 +21,8 @@ type entry struct {
 	Residency   []string `yaml:"residency,omitempty"`
 	Purposes    []string `yaml:"purposes"`
 	Subject     string   `yaml:"subject,omitempty"`
+	Standard    string   `yaml:"standard,omitempty"`
+	Consent     bool     `yaml:"consent,omitempty"`
 	Columns     []column `yaml:"columns"`
 }
 
@@ -32,10 +34,29 @@ type location struct {
 
 // column's Mask is {verb: {argument: value}}, as in the policy's masks.
 type column struct {
-	Name string                    `yaml:"name"`
-	Role string                    `yaml:"role"`
-	Type string                    `yaml:"type,omitempty"`
-	Mask map[string]map[string]any `yaml:"mask,omitempty"`
+	Name       string                    `yaml:"name"`
+	Role       string                    `yaml:"role"`
+	Type       string                    `yaml:"type,omitempty"`
+	Mask       map[string]map[string]any `yaml:"mask,omitempty"`
+	Identifier string                    `yaml:"identifier,omitempty"`
+}
+
+// identifiers are the words for the categories (A) to (R) of 45 CFR
+// 164.514(b)(2)(i), in its order; (C) has two, since dates and ages over 89 are
+// treated in different ways. "none" is for a column that is none of them.
+func identifiers() []string {
+	return []string{"name", "geographic", "date", "age", "telephone", "fax", "email", "ssn", "record", "beneficiary",
+		"account", "license", "vehicle", "device", "url", "ip", "biometric", "photo", "other", "none"}
+}
+
+// word reports whether s can name a standard: a lower-case word with digits and underscores.
+func word(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !(c >= 'a' && c <= 'z' || i > 0 && (c == '_' || c >= '0' && c <= '9')) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
 }
 
 // Parse decodes one entry. Errors name the file and the line.
@@ -64,9 +85,13 @@ func Parse(name string, src []byte) (sallyport.Dataset, error) {
 	}
 	d = sallyport.Dataset{ID: e.ID, Title: e.Title, Owner: e.Owner, Format: e.Format,
 		Location:    sallyport.Ref{Store: e.Location.Store, Key: e.Location.Key, Version: e.Location.Version},
-		Sensitivity: sallyport.Sensitivity(e.Sensitivity), Residency: e.Residency, Purposes: e.Purposes, Subject: e.Subject}
+		Sensitivity: sallyport.Sensitivity(e.Sensitivity), Residency: e.Residency, Purposes: e.Purposes, Subject: e.Subject,
+		Standard: e.Standard, Consent: e.Consent}
 	if !d.Sensitivity.Valid() {
 		return fail(doc.Errorf("$.sensitivity", "sensitivity %q: it is public, internal, confidential or restricted", e.Sensitivity))
+	}
+	if d.Standard != "" && !word(d.Standard) {
+		return fail(doc.Errorf("$.standard", "standard %q: it is a word such as safe_harbor", e.Standard))
 	}
 	if len(e.Purposes) == 0 {
 		return fail(doc.Errorf("$.purposes", "purposes is empty: the dataset could not be used for anything"))
@@ -87,7 +112,11 @@ func Parse(name string, src []byte) (sallyport.Dataset, error) {
 		if !sallyport.Role(c.Role).Valid() {
 			return fail(doc.Errorf(at+".role", "column %q has role %q: it is direct, quasi, sensitive or insensitive", c.Name, c.Role))
 		}
-		col := sallyport.Column{Name: c.Name, Role: sallyport.Role(c.Role), Type: c.Type}
+		if c.Identifier != "" && !slices.Contains(identifiers(), c.Identifier) {
+			return fail(doc.Errorf(at+".identifier", "column %q has identifier %q: it is one of %s", c.Name, c.Identifier,
+				strings.Join(identifiers(), ", ")))
+		}
+		col := sallyport.Column{Name: c.Name, Role: sallyport.Role(c.Role), Type: c.Type, Identifier: c.Identifier}
 		if len(c.Mask) > 1 {
 			return fail(doc.Errorf(at+".mask", "column %q has %d masks (%s): one is allowed", c.Name, len(c.Mask),
 				strings.Join(slices.Sorted(maps.Keys(c.Mask)), ", ")))
@@ -107,9 +136,9 @@ func Parse(name string, src []byte) (sallyport.Dataset, error) {
 func Format(d sallyport.Dataset) ([]byte, error) {
 	e := entry{ID: d.ID, Title: d.Title, Owner: d.Owner, Format: d.Format, Sensitivity: string(d.Sensitivity),
 		Location:  location{Store: d.Location.Store, Key: d.Location.Key, Version: d.Location.Version},
-		Residency: d.Residency, Purposes: d.Purposes, Subject: d.Subject}
+		Residency: d.Residency, Purposes: d.Purposes, Subject: d.Subject, Standard: d.Standard, Consent: d.Consent}
 	for _, c := range d.Columns {
-		col := column{Name: c.Name, Role: string(c.Role), Type: c.Type}
+		col := column{Name: c.Name, Role: string(c.Role), Type: c.Type, Identifier: c.Identifier}
 		if c.Mask != nil {
 			args := c.Mask.Args
 			if args == nil {

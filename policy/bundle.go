@@ -320,6 +320,7 @@ func (b *Bundle) compile(ctx context.Context, modules map[string]*ast.Module) (*
 		WithDefaultRegoVersion(ast.RegoV1).
 		WithStrict(true).
 		WithSchemas(schemas).
+		WithUseTypeCheckAnnotations(true).
 		WithPathConflictsCheck(storage.NonEmpty(ctx, store, txn))
 	// The compiler rewrites what it is given.
 	copies := make(map[string]*ast.Module, len(modules))
@@ -330,6 +331,9 @@ func (b *Bundle) compile(ctx context.Context, modules map[string]*ast.Module) (*
 	if compiler.Failed() {
 		return nil, invalid(describe(compiler.Errors),
 			"Correct the rule at that line. Functions that read the network, the clock or a random source do not exist here: use input.time.")
+	}
+	if err := checkFields(compiler.Modules); err != nil {
+		return nil, invalid(describe(err), "Correct the name: the schemas say what there is.")
 	}
 	return compiler, nil
 }
@@ -394,8 +398,8 @@ func describe(err error) error {
 			break
 		}
 		at := ""
-		if e.Location != nil {
-			at = fmt.Sprintf("%s:%d: ", e.Location.File, e.Location.Row)
+		if l := location(e); l != nil {
+			at = fmt.Sprintf("%s:%d: ", l.File, l.Row)
 		}
 		out = append(out, errors.New(at+e.Message))
 	}

@@ -126,20 +126,26 @@ func (b *Bundle) Over(ctx context.Context, roots map[string]any, cfg Config) (*E
 	if err != nil {
 		return nil, err
 	}
-	return b.Recorded(ctx, all, cfg)
+	return b.exactly(ctx, all, cfg)
 }
 
 // Recorded returns an engine of these rules over exactly these data, whatever
 // data the bundle came with: a decision as it was made. Bundle, Overlay and
 // Keep of cfg are not used.
 func (b *Bundle) Recorded(ctx context.Context, data map[string]any, cfg Config) (*Engine, error) {
+	data, err := plainJSON(data)
+	if err != nil {
+		return nil, sallyport.E("load policy data", sallyport.Invalid, err, "")
+	}
+	return b.exactly(ctx, data, cfg)
+}
+
+// exactly is Recorded over data that are fresh JSON values.
+func (b *Bundle) exactly(ctx context.Context, data map[string]any, cfg Config) (*Engine, error) {
 	cfg.Bundle, cfg.Overlay, cfg.Keep = nil, nil, nil
 	e, err := newEngine(cfg)
 	if err != nil {
 		return nil, err
-	}
-	if data, err = plainJSON(data); err != nil {
-		return nil, sallyport.E("load policy data", sallyport.Invalid, err, "")
 	}
 	return e, e.enforce(ctx, b, data)
 }
@@ -171,7 +177,7 @@ func (e *Engine) Try(ctx context.Context, b *Bundle) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.Recorded(ctx, data, e.cfg)
+	return b.exactly(ctx, data, e.cfg)
 }
 
 // Bundle returns the bundle in force.
@@ -248,18 +254,18 @@ func (e *Engine) Decide(ctx context.Context, door Door, input json.RawMessage) (
 	return e.ask(ctx, e.now.Load(), q)
 }
 
-// recorded is the question of a recorded input, which is put byte for byte.
+// recorded is the question of a recorded input, put as Admit and Release put
+// it: a record has null where a list was empty, and the rules see the list.
 func (e *Engine) recorded(door Door, input json.RawMessage) (question, error) {
-	value := func() (ast.Value, error) { return parseRaw(input, e.cfg.MaxInput) }
 	switch door {
 	case AdmitDoor:
 		var in Admission
 		err := decodeInput(input, &in)
-		return e.admission(in, value), err
+		return e.admission(in, func() (ast.Value, error) { return parseInput(in.normal(), e.cfg.MaxInput) }), err
 	case ReleaseDoor:
 		var in Releasing
 		err := decodeInput(input, &in)
-		return e.releasing(in, value), err
+		return e.releasing(in, func() (ast.Value, error) { return parseInput(in.normal(), e.cfg.MaxInput) }), err
 	}
 	return question{op: "ask policy"}, fmt.Errorf("policy has no door %q", door)
 }

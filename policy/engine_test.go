@@ -2,7 +2,6 @@ package policy_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -56,7 +55,7 @@ func admission() policy.Admission {
 		Project: "lungs",
 		Purpose: "research",
 		Dataset: "cohort",
-		Request: policy.Request{Algorithm: "features", Module: sallyport.DigestOf(nil)},
+		Request: policy.Request{Algorithm: "features", Runner: "wasm", Module: sallyport.DigestOf(nil)},
 	}
 }
 
@@ -428,64 +427,6 @@ func TestAdmitWhileTheOverlayChanges(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-// TestSchemaIsTheInput: the schema that rules are checked against names
-// exactly the fields of the input.
-func TestSchemaIsTheInput(t *testing.T) {
-	r := releasing()
-	r.Request = policy.Request{Algorithm: "a", Module: "m", Runner: "wasm", Where: "local", MaxPrice: 1, Copies: 1}
-	r.History = []sallyport.Release{{Risk: sallyport.Risk{Quasi: []string{"q"}}}}
-	b, err := json.Marshal(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var doc, schema any
-	for raw, into := range map[string]*any{string(b): &doc, string(policy.InputSchema): &schema} {
-		if err := json.Unmarshal([]byte(raw), into); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var compare func(at string, v, s any)
-	compare = func(at string, v, s any) {
-		want := s.(map[string]any)
-		switch v := v.(type) {
-		case map[string]any:
-			if want["properties"] == nil {
-				return // free keys
-			}
-			props := want["properties"].(map[string]any)
-			for k := range v {
-				if props[k] == nil {
-					t.Errorf("%s.%s is not in the schema", at, k)
-				}
-			}
-			for k := range props {
-				if _, ok := v[k]; !ok {
-					t.Errorf("%s.%s is in the schema, not in the input", at, k)
-				} else if props[k] != nil {
-					compare(at+"."+k, v[k], props[k])
-				}
-			}
-		case []any:
-			for _, x := range v {
-				compare(at+"[]", x, want["items"])
-			}
-		case string:
-			if want["type"] != "string" {
-				t.Errorf("%s is a string, not %v", at, want["type"])
-			}
-		case bool:
-			if want["type"] != "boolean" {
-				t.Errorf("%s is a boolean, not %v", at, want["type"])
-			}
-		case float64:
-			if want["type"] != "integer" && want["type"] != "number" {
-				t.Errorf("%s is a number, not %v", at, want["type"])
-			}
-		}
-	}
-	compare("input", doc, schema)
 }
 
 func BenchmarkAdmit(b *testing.B) {

@@ -2,19 +2,11 @@ package policy
 
 import (
 	"bytes"
-	_ "embed"
 	"encoding/json"
 	"fmt"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
-
-// InputSchema is the JSON Schema of both input documents ([Admission], and
-// [Releasing] with its further fields). Rules are type-checked against it when
-// a bundle is loaded, so that a misspelt input.… is an error and not undefined.
-//
-//go:embed input.schema.json
-var InputSchema string
 
 // parseInput turns an input into the evaluator's values. Numbers stay exact.
 func parseInput(in any, limit int) (ast.Value, error) {
@@ -42,14 +34,4 @@ func decodeInput(raw json.RawMessage, into any) error {
 		return fmt.Errorf("the recorded input is not understood: %w", err)
 	}
 	return nil
-}
-
-func inputSchemas() (*ast.SchemaSet, error) {
-	var schema any
-	if err := json.Unmarshal([]byte(InputSchema), &schema); err != nil {
-		return nil, err
-	}
-	set := ast.NewSchemaSet()
-	set.Put(ast.SchemaRootRef, schema)
-	return set, nil
 }

@@ -3,6 +3,7 @@ package policy_test
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,12 +39,32 @@ func overlay() map[string]any {
 		sets[id] = sallyport.Dataset{ID: id, Owner: "steward", Location: sallyport.Ref{Store: "lab", Key: id + ".csv"}, Format: "csv",
 			Sensitivity: class, Residency: []string{"fr", "de"}, Purposes: []string{"research", "teaching"}, Subject: "patient", Columns: columns()}
 	}
+	harbored := sets["staff"]
+	harbored.ID, harbored.Standard, harbored.Columns = "harbored", "safe_harbor", columns()
+	for i, category := range []string{"record", "name", "age", "geographic", "none", ""} {
+		harbored.Columns[i].Identifier = category
+	}
+	harbored.Columns[2].Mask = &sallyport.Mask{Verb: "cap", Args: map[string]any{"top": 90}}
+	donors, far := sets["staff"], sets["cohort"]
+	donors.ID, donors.Consent = "donors", true
+	far.ID, far.Residency = "far", []string{"us"}
+	sets["harbored"], sets["donors"], sets["far"] = harbored, donors, far
 	return map[string]any{
+		"register": map[string]any{
+			"grants": map[string]any{"genomes": map[string]any{
+				"lungs": map[string]any{"purposes": []string{"research"}, "since": "2029-01-01T00:00:00Z", "until": "2030-12-31T00:00:00Z", "by": "steward", "reason": "study"},
+				"east":  map[string]any{"purposes": []string{"research"}, "since": "2029-01-01T00:00:00Z", "until": "2029-03-01T00:00:00Z", "by": "steward", "reason": "study"},
+			}},
+			"consents": map[string]any{},
+			"exceptions": map[string]any{"e-1": map[string]any{"checks": []string{"release.class"}, "dataset": "cohort", "project": "rare",
+				"since": "2030-01-01T00:00:00Z", "until": "2030-02-01T00:00:00Z", "asked_by": "bob", "approved_by": "eve", "reason": "rare"}},
+		},
 		"catalog": map[string]any{"datasets": sets},
 		"site": map[string]any{
 			"people": map[string]any{"ada": map[string]any{"roles": []string{"researcher"}, "projects": []string{"lungs"}}},
 			"projects": map[string]any{
 				"lungs": map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "budget": 20_000_000},
+				"rare":  map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "budget": 20_000_000},
 				"east": map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "rows": map[string]any{
 					"cohort": map[string]any{"ward": []string{"e2", "e1"}, "town": []string{}}, "staff": map[string]any{"region": []string{"x"}}}},
 			},
@@ -90,9 +111,23 @@ func TestGolden(t *testing.T) {
 		}
 	}
 	cases := map[string]func() (policy.Verdict, error){
-		"admit_outside":           admit(func(a *policy.Admission) { a.Request.Where = sallyport.Outside }),
-		"admit_local":             admit(func(a *policy.Admission) {}),
-		"admit_tightened":         admit(func(a *policy.Admission) { a.Request = policy.Request{Where: "outside", MaxPrice: 7, Copies: 3} }),
+		"admit_outside": admit(func(a *policy.Admission) { a.Request.Where = sallyport.Outside }),
+		"admit_local":   admit(func(a *policy.Admission) {}),
+		"admit_tightened": admit(func(a *policy.Admission) {
+			a.Request = policy.Request{Algorithm: "features", Runner: "wasm", Where: "outside", MaxPrice: 7, Copies: 3}
+		}),
+		"admit_restricted_local": admit(func(a *policy.Admission) { a.Dataset = "genomes" }),
+		"admit_safe_harbor":      admit(func(a *policy.Admission) { a.Dataset = "harbored" }),
+		"admit_by_exception":     admit(func(a *policy.Admission) { a.Project, a.Request.Where = "rare", sallyport.Outside }),
+		"admit_view":             admit(func(a *policy.Admission) { a.Request = policy.Request{Algorithm: "view", Where: sallyport.Local} }),
+		"deny_grant_expired":     admit(func(a *policy.Admission) { a.Project, a.Dataset = "east", "genomes" }),
+		"deny_no_grant":          admit(func(a *policy.Admission) { a.Project, a.Dataset = "rare", "genomes" }),
+		"deny_no_consent":        admit(func(a *policy.Admission) { a.Dataset = "donors" }),
+		"deny_jurisdiction":      admit(func(a *policy.Admission) { a.Dataset, a.Request.Where = "far", sallyport.Outside }),
+		"deny_native_outside":    admit(func(a *policy.Admission) { a.Request.Runner, a.Request.Where = "native", sallyport.Outside }),
+		"release_by_exception": release(func(r *policy.Releasing) {
+			r.Project, r.Admitted.MinClass, r.Facts.Risk.SmallestClass = "rare", 3, 4
+		}),
 		"admit_public":            admit(func(a *policy.Admission) { a.Dataset = "census" }),
 		"admit_rows":              admit(func(a *policy.Admission) { a.Project, a.Request.Where = "east", sallyport.Outside }),
 		"deny_foreign_row_filter": admit(func(a *policy.Admission) { a.Project, a.Dataset = "east", "staff" }),
@@ -177,7 +212,9 @@ func TestSensitiveStays(t *testing.T) {
 		in.Subject.Projects = []string{pick("project of subject", "lungs", "hearts")}
 		in.Project = pick("project", "lungs", "lungs", "hearts", "")
 		in.Purpose = pick("purpose", "research", "research", "teaching", "marketing")
-		in.Dataset = pick("dataset", "census", "staff", "cohort", "genomes", "ghost", "")
+		in.Dataset = pick("dataset", "census", "staff", "cohort", "genomes", "ghost", "", "harbored", "donors", "far")
+		in.Request.Algorithm = pick("algorithm", "features", "features", "view")
+		in.Request.Runner = pick("runner", "wasm", "wasm", "native", "", "gpu")
 		in.Request.Where = sallyport.Destination(pick("where", "", "local", "outside", "Outside", "moon"))
 		in.Request.MaxPrice = sallyport.Money(rapid.Int64Range(-1, 9_000_000).Draw(rt, "price"))
 		in.Request.Copies = rapid.IntRange(-1, 9).Draw(rt, "copies")
@@ -195,8 +232,11 @@ func TestSensitiveStays(t *testing.T) {
 			rt.Fatalf("allowed: %+v", in)
 		}
 		out := v.Destination == sallyport.Outside
-		if out && (in.Dataset == "genomes" || in.Request.Where == sallyport.Local) {
+		if out && (in.Dataset == "genomes" || in.Dataset == "far" || in.Request.Where == sallyport.Local) {
 			rt.Fatalf("%s goes out", in.Dataset)
+		}
+		if in.Dataset == "donors" || out && in.Request.Runner != "wasm" || in.Request.Runner == "gpu" || in.Request.Algorithm == "view" && (out || in.Request.Runner != "") {
+			rt.Fatalf("allowed: %+v", in)
 		}
 		if in.Request.MaxPrice > 0 && v.Limits.Price > in.Request.MaxPrice || v.Limits.Price > 5_000_000 || v.Limits.Copies < in.Request.Copies || v.Limits.Budget > 20_000_000 {
 			rt.Fatalf("limits %+v for request %+v", v.Limits, in.Request)
@@ -213,4 +253,65 @@ func TestSensitiveStays(t *testing.T) {
 			}
 		}
 	})
+}
+
+// crowded is the overlay of a large site: 1,000 datasets of 20 columns, 500
+// people, 50 projects and 5,000 grants.
+func crowded() map[string]any {
+	o := overlay()
+	sets := o["catalog"].(map[string]any)["datasets"].(map[string]sallyport.Dataset)
+	site, register := o["site"].(map[string]any), o["register"].(map[string]any)
+	wide := columns()
+	for i := range 14 {
+		wide = append(wide, sallyport.Column{Name: fmt.Sprintf("m%d", i), Role: sallyport.Insensitive})
+	}
+	grants := map[string]any{"genomes": register["grants"].(map[string]any)["genomes"]}
+	for i := range 1000 {
+		d := sets[[]string{"cohort", "staff", "genomes", "census"}[i%4]]
+		d.ID, d.Columns = fmt.Sprintf("set-%d", i), wide
+		sets[d.ID] = d
+		of := map[string]any{}
+		for j := range 5 {
+			of[fmt.Sprintf("project-%d", (i+j)%50)] = map[string]any{"purposes": []string{"research"}, "people": []string{"ada", fmt.Sprintf("p%d", j)},
+				"since": "2029-01-01T00:00:00Z", "until": "2031-01-01T00:00:00Z", "by": "steward", "reason": "study"}
+		}
+		grants[d.ID] = of
+	}
+	for i := range 500 {
+		site["people"].(map[string]any)[fmt.Sprintf("p%d", i)] = map[string]any{"roles": []string{"researcher"}, "projects": []string{fmt.Sprintf("project-%d", i%50)}}
+	}
+	for i := range 50 {
+		site["projects"].(map[string]any)[fmt.Sprintf("project-%d", i)] = map[string]any{"members": []string{"ada"}, "purposes": []string{"research"}, "budget": 20_000_000}
+	}
+	register["grants"] = grants
+	return o
+}
+
+// BenchmarkDefaultBundle: both doors over the default bundle and a large site.
+func BenchmarkDefaultBundle(b *testing.B) {
+	e := engine(b, policy.Config{Bundle: policies.FS, Overlay: crowded()})
+	local, out, leaving := admission(), admission(), releasing()
+	local.Dataset, local.Project = "set-2", "project-4" // restricted, with a grant
+	out.Dataset, out.Project, out.Request.Where = "set-0", "project-0", sallyport.Outside
+	leaving.Dataset, leaving.Project = out.Dataset, out.Project
+	for i := range 14 {
+		name := fmt.Sprintf("m%d", i)
+		leaving.Facts.Columns = append(leaving.Facts.Columns, name)
+		leaving.Facts.Cleared = append(leaving.Facts.Cleared, name)
+		leaving.Facts.Actions[name] = "keep"
+	}
+	for name, ask := range map[string]func() (policy.Verdict, error){
+		"admit-restricted": func() (policy.Verdict, error) { return e.Admit(b.Context(), local) },
+		"admit-outside":    func() (policy.Verdict, error) { return e.Admit(b.Context(), out) },
+		"release":          func() (policy.Verdict, error) { return e.Release(b.Context(), leaving) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if v, err := ask(); err != nil || !v.Allow {
+					b.Fatal(v, err)
+				}
+			}
+		})
+	}
 }

@@ -15,7 +15,7 @@
 // out, and then all records may leave. Any other field, type or shape, two verbs
 // or two row filters for one column, or a reason beside an allow is an error,
 // and an error is a denial. policies/README.md explains the default
-// bundle; [InputSchema] describes the input.
+// bundle; [SchemaFS] describes what rules see and answer.
 package policy
 
 import (

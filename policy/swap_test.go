@@ -171,12 +171,12 @@ func TestKnownWaysToFailOpen(t *testing.T) {
 	})
 	t.Run("data that come after the rules", func(t *testing.T) {
 		// opa build -O folds absent data to undefined; a deny over them is gone.
-		const rules = "verdict := {\"allow\": false, \"reasons\": [\"banned\"], \"rules\": []} if data.site.banned[input.subject.id]\nelse := " + allowing
+		const rules = "verdict := {\"allow\": false, \"reasons\": [\"banned\"], \"rules\": []} if data.lab.banned[input.subject.id]\nelse := " + allowing
 		b, err := policy.Load(t.Context(), bundle(map[string]string{"admit.rego": "package sallyport.admit\n" + rules + "\n"}))
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := b.Over(t.Context(), map[string]any{"site": map[string]any{"banned": map[string]any{"ada": true}}}, policy.Config{})
+		e, err := b.Over(t.Context(), map[string]any{"lab": map[string]any{"banned": map[string]any{"ada": true}}}, policy.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}

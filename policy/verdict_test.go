@@ -64,10 +64,9 @@ func TestCleanDenialIsNoError(t *testing.T) {
 	}
 }
 
-// TestIllFormedVerdictDenies: each edit of a valid verdict, path to JSON ("" to
-// remove), must deny with an error.
-func TestIllFormedVerdictDenies(t *testing.T) {
-	edits := map[string][2]string{
+// illFormed are edits of a valid verdict, path to JSON ("" to remove).
+func illFormed() map[string][2]string {
+	return map[string][2]string{
 		"allow as string":            {"allow", `"true"`},
 		"allow as number":            {"allow", `1`},
 		"allow null":                 {"allow", `null`},
@@ -143,7 +142,11 @@ func TestIllFormedVerdictDenies(t *testing.T) {
 		"row filter in other case":   {"rows", `[{"column": "ward", "In": ["north"], "in": []}]`},
 		"two filters of one column":  {"rows", `[{"column": "ward", "in": ["north"]}, {"column": "ward", "in": ["east"]}]`},
 	}
-	for name, e := range edits {
+}
+
+// TestIllFormedVerdictDenies: each of the edits must deny with an error.
+func TestIllFormedVerdictDenies(t *testing.T) {
+	for name, e := range illFormed() {
 		t.Run(name, func(t *testing.T) {
 			v, err := ask(t, edit(t, validVerdict, e[0], e[1]), false)
 			denied(t, v, err)

@@ -5,6 +5,8 @@
 #   passed. So a missing fact, a typo or a reason that cannot be written denies.
 #   The verdict is {allow, reasons, rules} and, when it allows, also
 #   {destination, masks, rows, limits}. See README.md.
+# schemas:
+#   - input: schema.v1.admission
 package sallyport.admit
 
 import data.sallyport.lib
@@ -26,7 +28,7 @@ verdict := {"allow": false, "reasons": reasons, "rules": causes} if not allow
 verdict := {
 	"allow": true,
 	"reasons": [],
-	"rules": (passed | treatment_rules),
+	"rules": ((passed | waived) | (treatment_rules | {lib.label(id) | some id in used})),
 	"destination": destination,
 	"masks": masks,
 	"rows": rows,
@@ -58,10 +60,34 @@ checks := {
 	"admit.dataset": {"says": "this dataset is not in the catalog", "needs": set()},
 	"admit.purpose": {"says": "the dataset may not be used for this purpose", "needs": {"admit.dataset"}},
 	"admit.project_purpose": {"says": "the project does not have this purpose", "needs": {"admit.project"}},
+	"admit.grant": {
+		"says": "the project has no grant for this dataset",
+		"needs": {"admit.project", "admit.member", "admit.dataset", "admit.purpose", "admit.destination"},
+	},
+	"admit.consent": {
+		"says": "there is no consent to this purpose",
+		"needs": {"admit.dataset", "admit.purpose"},
+	},
 	"admit.destination": {"says": "the dataset may not be sent there", "needs": {"admit.request", "admit.dataset"}},
+	"admit.jurisdiction": {
+		"says": "there is no region where the dataset may be processed",
+		"needs": {"admit.request", "admit.dataset", "admit.destination"},
+	},
+	"admit.job": {
+		"says": "this kind of job may not run there",
+		"needs": {"admit.request", "admit.dataset", "admit.destination"},
+	},
+	"admit.history": {
+		"says": "the dataset was released too often lately",
+		"needs": {"admit.request", "admit.dataset", "admit.destination"},
+	},
+	"admit.standard": {
+		"says": "the dataset is held to a standard that policy does not know",
+		"needs": {"admit.request", "admit.dataset"},
+	},
 	"admit.columns": {
 		"says": "no column of the dataset could be used",
-		"needs": {"admit.request", "admit.dataset", "admit.destination"},
+		"needs": {"admit.request", "admit.dataset", "admit.destination", "admit.standard"},
 	},
 	"admit.rows": {
 		"says": "the project's row filter for this dataset is none that policy understands",
@@ -71,8 +97,35 @@ checks := {
 
 # METADATA
 # title: The checks that did not pass
+# description: Unless an exception waives them.
+failed := missing - waived
+
+# METADATA
+# title: The checks that did not pass by themselves
 # description: Whatever is not proved to have passed, an undefined check included.
-failed := object.keys(checks) - passed
+missing := object.keys(checks) - passed
+
+# METADATA
+# title: The checks that did not pass and that an exception waives
+# description: Looked for only where a check did not pass.
+waived contains label if {
+	some label in missing
+	count(lib.exceptions[label]) > 0
+}
+
+# METADATA
+# title: The exceptions that made a difference
+# description: The verdict names them, so that the record shows what was let through by which.
+# scope: document
+used contains id if {
+	some label in waived
+	some id in lib.exceptions[label]
+}
+
+used contains id if {
+	relaxed
+	some id in lib.exceptions["release.class"]
+}
 
 # METADATA
 # title: The failed checks that are a cause
@@ -145,10 +198,60 @@ passed contains "admit.purpose" if input.purpose in lib.dataset.purposes
 #   rule: admit.project_purpose
 passed contains "admit.project_purpose" if {
 	lib.project
-	lib.items(lib.project, "purposes") == set()
+	project_purposes == set()
 }
 
-passed contains "admit.project_purpose" if input.purpose in lib.items(lib.project, "purposes")
+passed contains "admit.project_purpose" if input.purpose in project_purposes
+
+# METADATA
+# title: The purposes of the project
+# description: Empty where the site lists none.
+project_purposes := {purpose | some purpose in lib.project.purposes}
+
+# METADATA
+# title: A grant for the project
+# description: Where the table asks for one for data of this class, one that covers person, purpose and time.
+# labels:
+#   rule: admit.grant
+passed contains "admit.grant" if lib.class.grant == false
+
+passed contains "admit.grant" if {
+	input.purpose in lib.grant.purposes
+	granted_to_person
+	lib.begun(lib.grant)
+	lib.lasts(lib.grant)
+}
+
+# METADATA
+# title: A grant that covers the person
+# description: Every member of the project, unless it lists people.
+# scope: document
+granted_to_person if not "people" in object.keys(lib.grant)
+
+granted_to_person if input.subject.id in lib.grant.people
+
+# METADATA
+# title: Consent to the purpose
+# description: |
+#   GDPR Art. 6(1)(a) and 7(3): where the dataset rests on consent, one on
+#   record for the purpose that was not withdrawn and has not expired.
+# labels:
+#   rule: admit.consent
+passed contains "admit.consent" if object.get(lib.dataset, "consent", false) == false
+
+passed contains "admit.consent" if {
+	object.get(lib.consent, "withdrawn", false) == false
+	lib.begun(lib.consent)
+	consent_lasts
+}
+
+# METADATA
+# title: A consent that has not expired
+# description: One without an end lasts until it is withdrawn.
+# scope: document
+consent_lasts if not "until" in object.keys(lib.consent)
+
+consent_lasts if lib.lasts(lib.consent)
 
 # METADATA
 # title: Permitted destination
@@ -158,11 +261,92 @@ passed contains "admit.project_purpose" if input.purpose in lib.items(lib.projec
 passed contains "admit.destination" if row.may == true
 
 # METADATA
+# title: Somewhere to go
+# description: |
+#   GDPR Art. 44 and 45: outside there is at least one region where both the
+#   dataset's residency and the table let it be processed. An empty list of
+#   regions means anywhere, and is given only where neither bounds it.
+# labels:
+#   rule: admit.jurisdiction
+passed contains "admit.jurisdiction" if destination == "local"
+
+passed contains "admit.jurisdiction" if {
+	destination == "outside"
+	"*" in lib.class.jurisdictions
+	residency == set()
+}
+
+passed contains "admit.jurisdiction" if {
+	destination == "outside"
+	count(regions) > 0
+}
+
+# METADATA
+# title: A job that may run there
+# description: |
+#   The table sorts algorithms into classes, and says of each where it may run,
+#   as what kind of code, and how many executions may be asked for.
+# labels:
+#   rule: admit.job
+passed contains "admit.job" if {
+	destination in job.destinations
+	runner in job.runners[destination]
+	object.get(input.request, "copies", 0) <= job.copies
+}
+
+# METADATA
+# title: The table's class of the job
+# description: Undefined where the table has none for the algorithm and none for the others.
+job := data.rules.jobs.classes[object.get(data.rules.jobs.algorithms, input.request.algorithm, data.rules.jobs.algorithms["*"])]
+
+# METADATA
+# title: The kind of code
+# description: Empty where there is none.
+runner := object.get(input.request, "runner", "")
+
+# METADATA
+# title: Not released too often
+# description: |
+#   Releases of one dataset can be laid over each other, and then tell more than
+#   each of them. Where the table bounds them, those to outside within its window
+#   count, by other jobs than this.
+# labels:
+#   rule: admit.history
+passed contains "admit.history" if row.max_releases == 0
+
+passed contains "admit.history" if {
+	row.max_releases > 0
+	count(recent) < row.max_releases
+}
+
+# METADATA
+# title: The jobs that released the dataset to outside lately
+# description: A day has 86,400 seconds here.
+recent contains release.job if {
+	some release in input.history
+	release.destination == "outside"
+	release.job != input.job
+	time.parse_rfc3339_ns(release.time) > lib.now - ((row.releases_window_days * 86400) * 1000000000)
+}
+
+# METADATA
+# title: A known standard
+# description: The dataset is held to none, or to one that the table has.
+# labels:
+#   rule: admit.standard
+passed contains "admit.standard" if standard == ""
+
+passed contains "admit.standard" if data.rules.standards[standard]
+
+# METADATA
 # title: Something left to use
 # description: At least one column remains after every column without a treatment is withheld.
 # labels:
 #   rule: admit.columns
-passed contains "admit.columns" if leaving != set()
+passed contains "admit.columns" if {
+	some treated in treatments
+	treated.verb != "drop"
+}
 
 # METADATA
 # title: A row filter that can be applied
@@ -189,198 +373,6 @@ else := lib.class.default
 row := lib.class[destination] if destination in {"local", "outside"}
 
 # METADATA
-# title: What becomes of each column
-# description: |
-#   Column to mask, {} for a value that stays as it is. A column that is not
-#   here does not leave.
-masks := {name: t.mask | some name, t in treatments}
-
-# METADATA
-# title: The treatment of each column, with the rule that gave it
-# description: Two columns of one name with two treatments are a conflict, and so a denial.
-treatments[column.name] := treatment(data.rules.columns[row.columns][column.role], column) if {
-	some column in lib.dataset.columns
-}
-
-# METADATA
-# title: Kept as it is, because the table leaves this role raw on this side
-# description: The steward's proposal is for data that leaves.
-# labels:
-#   rule: admit.column.raw
-treatment(table, _) := {"mask": {}, "rule": "admit.column.raw"} if table.raw == true
-
-# METADATA
-# title: Treated as the steward proposes
-# description: Only with a verb that the table accepts for this role on this side.
-# labels:
-#   rule: admit.column.proposed
-treatment(table, column) := {"mask": {column.mask.verb: object.get(column.mask, "args", {})}, "rule": "admit.column.proposed"} if {
-	not table.raw
-	column.mask.verb in table.verbs
-	column.mask.verb != "keep"
-}
-
-# METADATA
-# title: Kept as it is, because the steward says so and the table lets this role stay
-# description: A quasi-identifier that leaves unchanged still counts at door 2.
-# labels:
-#   rule: admit.column.kept
-treatment(table, column) := {"mask": {}, "rule": "admit.column.kept"} if {
-	not table.raw
-	"keep" in table.verbs
-	column.mask.verb == "keep"
-}
-
-# METADATA
-# title: Kept as it is, because nothing is proposed and the table lets this role stay
-# description: A proposal that the table does not accept is no reason to keep the value.
-# labels:
-#   rule: admit.column.keep
-treatment(table, column) := {"mask": {}, "rule": "admit.column.keep"} if {
-	not table.raw
-	table.otherwise == "keep"
-	object.get(column, ["mask", "verb"], "") == ""
-}
-
-# METADATA
-# title: The treatment rules that were applied
-# description: Named in the verdict beside the checks.
-treatment_rules := {t.rule | some t in treatments}
-
-# METADATA
-# title: The columns that leave
-# description: Every column with a mask, but those to be dropped.
-leaving := {name |
-	some name, t in treatments
-	not t.mask.drop
-}
-
-# METADATA
-# title: The project's row filter for the dataset
-# description: |
-#   Column to the values whose records the project may see, on either side;
-#   empty where the site names none. All of the columns must hold.
-row_filter := object.get(project_rows, input.dataset, {}) if is_object(project_rows)
-
-# METADATA
-# title: The project's row filters
-# description: By dataset. Only an absent entry is none; null is an error of the site's.
-project_rows := object.get(lib.project, "rows", {})
-
-# METADATA
-# title: The columns whose filter cannot be applied
-# description: Unknown to the catalog, or without a list of texts.
-unfit_filters contains column if {
-	some column, values in row_filter
-	not fit(column, values)
-}
-
-# METADATA
-# title: A column and its values that can be applied
-# description: An empty list can; it lets nothing leave.
-fit(column, values) if {
-	column in catalog_columns
-	is_array(values)
-	every value in values { is_string(value) }
-}
-
-# METADATA
-# title: The columns that the catalog lists
-# description: By name.
-catalog_columns := {column.name | some column in lib.dataset.columns}
-
-# METADATA
-# title: Which records may be seen
-# description: Column and values; a record must be in all of them.
-rows := {{"column": column, "in": values} | some column, values in row_filter}
-
-# METADATA
-# title: What bounds the job
-# description: |
-#   The table's row; a request can lower the price and raise the copies, the
-#   project's budget can lower the budget. All fields must be defined.
-limits := {
-	"key_ttl": row.key_ttl,
-	"price": min({row.price} | {p | p := input.request.max_price; p > 0}),
-	"budget": min({row.budget, object.get(lib.project, "budget", row.budget)}),
-	"copies": max({row.copies, object.get(input.request, "copies", 0)}),
-	"regions": regions,
-	"min_class": row.min_class,
-	"max_unique": row.max_unique,
-	"reviews": row.reviews,
-}
-
-# METADATA
-# title: Where outside machines must stand
-# description: The dataset's residency. Local machines are where the data already are.
-regions := lib.items(lib.dataset, "residency") if destination == "outside"
-
-regions := [] if destination == "local"
-
-# METADATA
 # title: Why not
 # description: One sentence for each cause.
 reasons contains object.get(why, label, checks[label].says) if some label in causes
-
-# METADATA
-# title: The exact sentence for a failed check
-# description: Where it is undefined, the one in `checks` is used.
-# scope: document
-why["admit.request"] := sprintf("where is %q: it is local, outside or left out", [input.request.where]) if {
-	not input.request.where in {"", "local", "outside"}
-}
-
-why["admit.role"] := sprintf("%s has no role that may run jobs; ask an administrator for the role researcher", [input.subject.id])
-
-why["admit.project"] := sprintf("project %s is not known here", [input.project])
-
-why["admit.member"] := sprintf("%s is not a member of project %s", [input.subject.id, input.project])
-
-why["admit.dataset"] := sprintf("dataset %s is not in the catalog", [input.dataset]) if not lib.dataset
-
-why["admit.dataset"] := sprintf("dataset %s has the sensitivity %s, which policy has no row for", [input.dataset, lib.dataset.sensitivity]) if {
-	not lib.class
-}
-
-why["admit.purpose"] := sprintf("dataset %s may not be used for %s; its purposes are: %s", [
-	input.dataset,
-	input.purpose,
-	concat(", ", lib.items(lib.dataset, "purposes")),
-])
-
-why["admit.project_purpose"] := sprintf("project %s does not have the purpose %s; it has: %s", [
-	input.project,
-	input.purpose,
-	concat(", ", lib.items(lib.project, "purposes")),
-]) if {
-	lib.items(lib.project, "purposes") != set()
-}
-
-why["admit.destination"] := sprintf("dataset %s is %s: it stays on the local cluster; submit without where=outside", [
-	input.dataset,
-	lib.dataset.sensitivity,
-]) if {
-	destination == "outside"
-	lib.class
-}
-
-why["admit.rows"] := sprintf("project %s may see only some rows of dataset %s, told by a column that the dataset does not have: %s; correct the project's rows or the catalog", [
-	input.project,
-	input.dataset,
-	concat(", ", foreign_columns),
-]) if {
-	foreign_columns != set()
-}
-
-why["admit.columns"] := sprintf("no column of dataset %s may leave: each needs a mask that policy accepts for its role", [input.dataset]) if {
-	row.may == true
-}
-
-# METADATA
-# title: Columns of the row filter that the catalog does not list
-# description: For the sentence that names them.
-foreign_columns contains column if {
-	is_object(row_filter)
-	some column, _ in row_filter
-	not column in catalog_columns
-}

@@ -9,6 +9,7 @@ decide(doc) := verdict if {
 	verdict := admit.verdict with input as doc
 		with data.catalog as f.catalog
 		with data.site as f.site
+		with data.register as f.register
 }
 
 asked(values) := decide(f.with_values(f.request, values))

@@ -9,3 +9,46 @@ test_listed if approval.two_person == {"key.destroy"} with data.rules.two_person
 test_none if approval.two_person == set() with data.rules.two_person as []
 
 test_no_table if approval.two_person == {"*"} with data.rules as {}
+
+site := {"people": {"ada": {"roles": ["steward"], "projects": []}}}
+
+may(id, roles) := acts if {
+	acts := approval.may with input as {"subject": {"id": id, "roles": roles}} with data.site as site
+}
+
+test_may_by_role[role] if {
+	some role, acts in {
+		"researcher": {"job:run"},
+		"steward": {"dataset:edit", "register:edit"},
+		"officer": {"audit:read", "policy:approve", "exception:approve", "result:review"},
+		"admin": {"policy:edit"},
+		"approver": {"policy:approve", "exception:approve"},
+		"reviewer": {"result:review"},
+		"king": set(),
+	}
+	may("guest", [role]) == acts
+}
+
+test_may_all_roles_together if may("guest", ["researcher", "reviewer"]) == {"job:run", "result:review"}
+
+# A role that the site withdrew counts no longer, and none is given by the site alone.
+test_may_what_the_site_leaves if {
+	may("ada", ["steward", "officer"]) == {"dataset:edit", "register:edit"}
+	may("ada", []) == set()
+}
+
+test_nobody_may_nothing if {
+	may("", ["admin"]) == set()
+	approval.may == set() with input as {"subject": {"roles": ["admin"]}}
+	approval.may == set() with input as {}
+}
+
+test_two_people_by_default if approval.two_person == {"policy.publish", "exception.grant", "audit.erase"}
+
+# Nobody edits rules and approves them by one role.
+test_no_role_does_both if {
+	every role in data.rules.roles {
+		count({"policy:edit", "policy:approve"} & {act | some act in role.may}) < 2
+		count({"register:edit", "exception:approve"} & {act | some act in role.may}) < 2
+	}
+}

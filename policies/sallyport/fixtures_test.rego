@@ -45,6 +45,22 @@ catalog := {"datasets": {
 			{"name": "card", "role": "direct", "mask": {"verb": "drop"}},
 		],
 	},
+	"ward": {
+		"id": "ward",
+		"owner": "steward",
+		"sensitivity": "internal",
+		"purposes": ["research"],
+		"standard": "safe_harbor",
+		"columns": harbored,
+	},
+	"donors": {
+		"id": "donors",
+		"owner": "steward",
+		"sensitivity": "internal",
+		"purposes": ["research"],
+		"consent": true,
+		"columns": columns,
+	},
 	"odd": {
 		"id": "odd",
 		"owner": "steward",
@@ -69,6 +85,64 @@ columns := [
 	{"name": "mystery", "role": "unheard-of", "mask": {"verb": "drop"}},
 ]
 
+# Columns of a dataset that is held to HIPAA Safe Harbor: those whose names begin
+# with ok may leave.
+harbored := [
+	{"name": "ok_name", "role": "direct", "identifier": "name", "mask": {"verb": "replace", "args": {"value": "x"}}},
+	{"name": "ok_born", "role": "quasi", "identifier": "date", "mask": {"verb": "date", "args": {"to": "year"}}},
+	{"name": "month", "role": "quasi", "identifier": "date", "mask": {"verb": "date", "args": {"to": "month"}}},
+	{"name": "moved", "role": "quasi", "identifier": "date", "mask": {"verb": "shift_date", "args": {"days": 30}}},
+	{"name": "ok_age", "role": "quasi", "identifier": "age", "mask": {"verb": "cap", "args": {"top": 90, "label": "90+"}}},
+	{"name": "old", "role": "quasi", "identifier": "age", "mask": {"verb": "cap", "args": {"top": 95}}},
+	{"name": "text", "role": "quasi", "identifier": "age", "mask": {"verb": "cap", "args": {"top": "90"}}},
+	{"name": "low", "role": "quasi", "identifier": "age", "mask": {"verb": "cap", "args": {"bottom": 18}}},
+	{"name": "null", "role": "quasi", "identifier": "age", "mask": {"verb": "cap", "args": {"top": null}}},
+	{"name": "tens", "role": "quasi", "identifier": "age", "mask": {"verb": "generalize", "args": {"width": 10}}},
+	{
+		"name": "ok_zip", "role": "quasi", "identifier": "geographic",
+		"mask": {"verb": "hierarchy", "args": {"file": "zip3.csv", "level": 1}},
+	},
+	{
+		"name": "zip", "role": "quasi", "identifier": "geographic",
+		"mask": {"verb": "hierarchy", "args": {"file": "zip3.csv", "level": 0}},
+	},
+	{
+		"name": "ziptext", "role": "quasi", "identifier": "geographic",
+		"mask": {"verb": "hierarchy", "args": {"file": "zip3.csv", "level": "1"}},
+	},
+	{"name": "zip3", "role": "quasi", "identifier": "geographic", "mask": {"verb": "prefix", "args": {"length": 3}}},
+	{"name": "mrn", "role": "direct", "identifier": "record", "mask": {"verb": "pseudonym"}},
+	{"name": "ok_gone", "role": "direct", "identifier": "ssn", "mask": {"verb": "drop"}},
+	{"name": "ok_sex", "role": "quasi", "identifier": "none", "mask": {"verb": "keep"}},
+	{"name": "ok_test", "role": "sensitive", "identifier": "none"},
+	{"name": "said", "role": "sensitive", "identifier": "other"},
+	{"name": "unsaid", "role": "insensitive"},
+	{"name": "strange", "role": "insensitive", "identifier": "aura", "mask": {"verb": "drop"}},
+	{"name": "raw", "role": "quasi", "identifier": "none"},
+]
+
+register := {
+	"grants": {"genomes": {
+		"lungs": {
+			"purposes": ["research"], "since": "2029-06-01T00:00:00Z", "until": "2030-06-01T00:00:00Z",
+			"by": "steward", "reason": "study 7",
+		},
+		"open": {
+			"purposes": ["research"], "people": ["ada"], "since": "2029-06-01T00:00:00Z", "until": "2030-06-01T00:00:00Z",
+			"by": "steward", "reason": "study 8",
+		},
+	}},
+	"consents": {"donors": {"research": {"basis": "form 3, archive", "since": "2029-01-01T00:00:00Z", "by": "steward"}}},
+	"exceptions": {},
+}
+
+# An exception that holds for the request.
+exception := {
+	"checks": ["release.class"], "dataset": "cohort", "project": "lungs",
+	"since": "2030-01-01T00:00:00Z", "until": "2030-02-01T00:00:00Z",
+	"asked_by": "bob", "approved_by": "eve", "reason": "rare disease",
+}
+
 site := {
 	"people": {"ada": {"roles": ["researcher"], "projects": ["lungs"]}},
 	"projects": {
@@ -87,7 +161,7 @@ request := {
 	"project": "lungs",
 	"purpose": "research",
 	"dataset": "cohort",
-	"request": {"algorithm": "features", "module": "sha256:00"},
+	"request": {"algorithm": "features", "runner": "wasm", "module": "sha256:00"},
 	"history": [],
 }
 

@@ -1,8 +1,11 @@
 # METADATA
 # title: What both doors look up
 # description: |
-#   Keyed lookups into the catalog, the site and the table, each undefined where
-#   there is nothing to find. A check that needs it then does not pass.
+#   Keyed lookups into the catalog, the site, the register and the table, each
+#   undefined where there is nothing to find. A check that needs it then does
+#   not pass.
+# schemas:
+#   - input: schema.v1.admission
 package sallyport.lib
 
 # METADATA
@@ -16,9 +19,24 @@ dataset := data.catalog.datasets[input.dataset]
 project := data.site.projects[input.project]
 
 # METADATA
+# title: The person as the site lists them
+# description: Undefined for a person whom the site does not list.
+person := data.site.people[input.subject.id]
+
+# METADATA
 # title: The table's row for the dataset's sensitivity
 # description: Undefined for a sensitivity that the table does not have.
 class := data.rules.classes[dataset.sensitivity]
+
+# METADATA
+# title: The grant of the project for the dataset
+# description: Undefined where there is none, current or not, and where there is no register.
+grant := data.register.grants[input.dataset][input.project]
+
+# METADATA
+# title: The consent on record for dataset and purpose
+# description: As for the grant.
+consent := data.register.consents[input.dataset][input.purpose]
 
 # METADATA
 # title: The roles that count
@@ -28,12 +46,12 @@ class := data.rules.classes[dataset.sensitivity]
 #   was withdrawn while a job waited is gone at the second door.
 roles contains role if {
 	some role in input.subject.roles
-	not data.site.people[input.subject.id]
+	not person
 }
 
 roles contains role if {
 	some role in input.subject.roles
-	role in items(data.site.people[input.subject.id], "roles")
+	role in person.roles
 }
 
 # METADATA
@@ -41,22 +59,57 @@ roles contains role if {
 # description: As for roles.
 projects contains name if {
 	some name in input.subject.projects
-	not data.site.people[input.subject.id]
+	not person
 }
 
 projects contains name if {
 	some name in input.subject.projects
-	name in items(data.site.people[input.subject.id], "projects")
+	name in person.projects
 }
 
 # METADATA
-# title: An entry's list as a set
-# description: Empty where the list is absent, null or no list.
-items(object_, key) := {item | some item in object.get(object_, key, [])}
+# title: The time of the question
+# description: In nanoseconds. What was recorded is compared with it, never with a clock.
+now := time.parse_rfc3339_ns(input.time)
 
 # METADATA
-# title: The verb of a mask
-# description: The empty mask keeps the value; every other has one verb.
-verb(mask) := "keep" if mask == {}
+# title: Something that has begun
+# description: Its since is not later than the question. Without one it has not.
+begun(entry) if time.parse_rfc3339_ns(entry.since) <= now
 
-verb(mask) := name if some name, _ in mask
+# METADATA
+# title: Something that has not ended
+# description: Its until is later than the question. Without one it has.
+lasts(entry) if now < time.parse_rfc3339_ns(entry.until)
+
+# METADATA
+# title: The exceptions that hold, by the check that they waive
+# description: |
+#   An exception holds for its dataset and project, for its purpose where it
+#   names one, while it lasts, and only if another person approved it than the
+#   one who asked for it and the one who uses it. The table says which checks an
+#   exception may waive at all.
+exceptions[label] contains id if {
+	some id, exception in data.register.exceptions
+	exception.dataset == input.dataset
+	exception.project == input.project
+	object.get(exception, "purpose", input.purpose) == input.purpose
+	exception.asked_by != ""
+	not exception.approved_by in {"", exception.asked_by, input.subject.id}
+	exception.approved_by
+	input.subject.id
+	begun(exception)
+	lasts(exception)
+	some label in exception.checks
+	label in data.rules.exceptions.waivable
+}
+
+# METADATA
+# title: The label of an exception in a verdict
+# description: So that the record shows who was let through by which.
+label(id) := sprintf("exception.%s", [id])
+
+# METADATA
+# title: The first ten characters of a time
+# description: Its date, for sentences.
+day(text) := substring(text, 0, 10)

@@ -5,6 +5,8 @@
 #   again, on today's catalog and people, so that what was withdrawn while the
 #   job waited does not leave. Built as door 1: every check must pass.
 #   The verdict is {allow, reasons, rules}.
+# schemas:
+#   - input: schema.v1.releasing
 package sallyport.release
 
 import data.sallyport.admit
@@ -24,7 +26,7 @@ default verdict := {
 
 verdict := {"allow": false, "reasons": reasons, "rules": causes} if not allow
 
-verdict := {"allow": true, "reasons": [], "rules": passed} if allow
+verdict := {"allow": true, "reasons": [], "rules": ((passed | waived) | {lib.label(id) | some id in used})} if allow
 
 # METADATA
 # title: All checks passed
@@ -57,6 +59,14 @@ checks := {
 		"says": "too many records are unique",
 		"needs": {"release.admitted", "release.destination", "release.exact", "release.records"},
 	},
+	"release.diversity": {
+		"says": "a sensitive column has too few values in one class",
+		"needs": {"release.admitted", "release.destination", "release.exact", "release.records"},
+	},
+	"release.closeness": {
+		"says": "a sensitive column tells too much about one class",
+		"needs": {"release.admitted", "release.destination", "release.exact", "release.records"},
+	},
 	"release.residual": {
 		"says": "likely identifiers were seen in what would leave",
 		"needs": {"release.admitted", "release.destination"},
@@ -74,8 +84,36 @@ checks := {
 
 # METADATA
 # title: The checks that did not pass
+# description: Unless an exception waives them.
+failed := missing - waived
+
+# METADATA
+# title: The checks that did not pass by themselves
 # description: Whatever is not proved to have passed, an undefined check included.
-failed := object.keys(checks) - passed
+missing := object.keys(checks) - passed
+
+# METADATA
+# title: The checks that did not pass and that an exception waives
+# description: But the smallest class, which an exception lowers to what the table lets it, and no further.
+waived contains label if {
+	some label in missing
+	label != "release.class"
+	count(lib.exceptions[label]) > 0
+}
+
+# METADATA
+# title: The exceptions that made a difference
+# description: The verdict names them.
+# scope: document
+used contains id if {
+	some label in waived
+	some id in lib.exceptions[label]
+}
+
+used contains id if {
+	input.facts.risk.smallest_class < row.min_class
+	some id in lib.exceptions["release.class"]
+}
 
 # METADATA
 # title: The failed checks that are a cause
@@ -146,8 +184,8 @@ passed contains "release.class" if input.facts.risk.smallest_class >= min_class
 
 # METADATA
 # title: The smallest class that may leave
-# description: The table may have been tightened since the job was admitted.
-min_class := max({row.min_class, input.admitted.min_class})
+# description: The table may have been tightened, or an exception have ended, since the job was admitted.
+min_class := max({admit.min_class, input.admitted.min_class})
 
 # METADATA
 # title: Few enough unique records
@@ -163,6 +201,42 @@ passed contains "release.unique" if {
 # title: The largest share of unique records that may leave
 # description: As for the smallest class.
 max_unique := min({row.max_unique, input.admitted.max_unique})
+
+# METADATA
+# title: Diverse enough classes
+# description: |
+#   Distinct l-diversity (Machanavajjhala et al. 2006), where the table asks for
+#   it: what was not measured is not enough.
+# labels:
+#   rule: release.diversity
+passed contains "release.diversity" if row.min_l == 0
+
+passed contains "release.diversity" if {
+	diversity >= row.min_l
+}
+
+# METADATA
+# title: How diverse the classes were measured to be
+# description: Undefined where that was not measured; null is no measure.
+diversity := input.facts.risk.diversity if is_number(input.facts.risk.diversity)
+
+# METADATA
+# title: Classes that are like the whole
+# description: |
+#   t-closeness (Li et al. 2007), where the table asks for it.
+# labels:
+#   rule: release.closeness
+passed contains "release.closeness" if row.max_t == 1
+
+passed contains "release.closeness" if {
+	closeness >= 0
+	closeness <= row.max_t
+}
+
+# METADATA
+# title: How close the classes were measured to be
+# description: As for the diversity.
+closeness := input.facts.risk.closeness if is_number(input.facts.risk.closeness)
 
 # METADATA
 # title: No likely identifiers left
@@ -219,14 +293,14 @@ filters(list) := {[filter.column, {value | some value in filter["in"]}] | some f
 # labels:
 #   rule: release.actions
 passed contains "release.actions" if {
-	{name: verb | some name, verb in input.facts.actions} == expected
+	input.facts.actions == expected
 	{name | some name in input.facts.cleared} == {name | some name, "keep" in expected}
 }
 
 # METADATA
 # title: The verb that each leaving column must have been treated with
-# description: keep where the mask is empty.
-expected := {name: lib.verb(admit.masks[name]) | some name in admit.leaving}
+# description: As door 1 says, keep where the mask is empty.
+expected := admit.verbs
 
 # METADATA
 # title: Why not
@@ -273,6 +347,33 @@ why["release.unique"] := sprintf("%d of %d records are alone in their class; %s 
 	lib.dataset.sensitivity,
 	max_unique,
 ])
+
+why["release.diversity"] := sprintf("a sensitive column has only %d different %s in one class; %s data may leave only from %d up", [
+	diversity,
+	plural(diversity, "value"),
+	lib.dataset.sensitivity,
+	row.min_l,
+])
+
+why["release.diversity"] := sprintf("how diverse the sensitive columns are was not measured; %s data may leave only from %d different values up", [
+	lib.dataset.sensitivity,
+	row.min_l,
+]) if {
+	not diversity
+}
+
+why["release.closeness"] := sprintf("a sensitive column of one class differs from the whole table by %v; %s data may leave only up to %v", [
+	closeness,
+	lib.dataset.sensitivity,
+	row.max_t,
+])
+
+why["release.closeness"] := sprintf("how close the classes are to the whole table was not measured; %s data may leave only up to %v", [
+	lib.dataset.sensitivity,
+	row.max_t,
+]) if {
+	not closeness
+}
 
 why["release.residual"] := sprintf("likely identifiers were seen in what would leave: %s", [
 	concat(", ", {sprintf("%d of type %s", [n, type]) | some type, n in denied_residual}),

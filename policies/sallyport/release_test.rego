@@ -9,6 +9,7 @@ decide(doc) := verdict if {
 	verdict := release.verdict with input as doc
 		with data.catalog as f.catalog
 		with data.site as f.site
+		with data.register as f.register
 }
 
 measured(values) := decide(f.with_values(f.releasing, values))
