@@ -2,13 +2,15 @@ package audit
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"time"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"sallyport"
 )
 
 // fault is the first thing found wrong. seq is nil where no single record can
@@ -17,10 +19,12 @@ type fault struct {
 	seq     *uint64
 	damage  string
 	explain string
+	// noContent: a content is missing that no tombstone speaks of.
+	noContent bool
 }
 
 func faultAt(seq uint64, damage, format string, args ...any) *fault {
-	return &fault{&seq, damage, fmt.Sprintf(format, args...)}
+	return &fault{seq: &seq, damage: damage, explain: fmt.Sprintf(format, args...)}
 }
 
 // tree is the RFC 6962 tree over the leaves seen so far, kept as the roots of
@@ -81,7 +85,12 @@ type checker struct {
 	tree   tree
 	prev   tlog.Hash // leaf hash of the record before
 	signed Checkpoint
-	row    []byte // scratch
+	erased spans
+	keys   *keyring // nil: contents are only checked in their sealed form
+	row    []byte   // scratch
+	err    error    // what kept it from looking
+
+	gone, sealed, lost uint64 // records erased, without keys to read them, without their key
 }
 
 // newChecker starts at record from, believing the hashes stored before it.
@@ -107,9 +116,9 @@ func newChecker(r rows, from uint64, signed Checkpoint) (*checker, error) {
 // that no rows follow. after, if not nil, is called when the tree has grown by a record.
 func (c *checker) run(after func(*tree)) *fault {
 	size := c.signed.Size
-	var keys, vals [3][]byte
-	cur := [3]*bbolt.Cursor{c.rows.body.Cursor(), c.rows.leaf.Cursor(), c.rows.hash.Cursor()}
-	part := [3]string{"content", "leaf", "hashes"}
+	var keys, vals [4][]byte
+	cur := [4]*bbolt.Cursor{c.rows.body.Cursor(), c.rows.leaf.Cursor(), c.rows.hash.Cursor(), c.rows.act.Cursor()}
+	part := [4]string{"content", "leaf", "hashes", "the log's own acts"}
 	from := seqKey(c.tree.size)
 	for i := range cur {
 		if c.tree.size == 0 {
@@ -121,36 +130,52 @@ func (c *checker) run(after func(*tree)) *fault {
 	for c.tree.size < size {
 		seq := c.tree.size
 		key := seqKey(seq)
+		var has [4]bool
 		here, gone, done := 0, "", 0
 		for i := range keys {
 			switch {
 			case keys[i] == nil:
 				done++
-				gone = part[i]
 			case bytes.Equal(keys[i], key):
+				has[i] = true
 				here++
 			case len(keys[i]) != len(key):
 				return faultAt(seq, Added, "near record %d a row without a number is filed among the %s", seq, part[i])
-			default:
+			}
+			if i < 3 && !has[i] {
 				gone = part[i]
 			}
 		}
+		tomb, erased := c.erased.find(seq)
 		switch {
 		case here == 0 && done == len(keys):
 			return faultAt(seq, Truncated, "the records from %d on are missing: the signed checkpoint counts %d", seq, size)
 		case here == 0:
 			return faultAt(seq, Removed, "record %d is missing, records after it are there", seq)
-		case here < len(keys):
-			return faultAt(seq, Removed, "the %s of record %d is missing", gone, seq)
+		case has[0] && erased:
+			return faultAt(seq, Added, "record %d is erased, says record %d, but its content is there", seq, tomb)
+		case gone == part[0] && erased && has[1] && has[2]:
+		case gone != "":
+			f := faultAt(seq, Removed, "the %s of record %d is missing", gone, seq)
+			f.noContent = gone == part[0]
+			return f
 		}
-		if f := c.record(seq, vals[0], vals[1], vals[2]); f != nil {
+		body := vals[0]
+		if erased {
+			body = nil
+		} else if body == nil {
+			body = []byte{} // a bucket where a row should be
+		}
+		if f := c.record(seq, body, vals[1], vals[2], has[3]); f != nil {
 			return f
 		}
 		if after != nil {
 			after(&c.tree)
 		}
 		for i := range cur {
-			keys[i], vals[i] = cur[i].Next()
+			if has[i] {
+				keys[i], vals[i] = cur[i].Next()
+			}
 		}
 	}
 	for i := range keys {
@@ -161,7 +186,8 @@ func (c *checker) run(after func(*tree)) *fault {
 	return nil
 }
 
-func (c *checker) record(seq uint64, body, raw, hashes []byte) *fault {
+// record checks the next record; body is nil for an erased one.
+func (c *checker) record(seq uint64, body, raw, hashes []byte, act bool) *fault {
 	l, err := parseLeaf(raw)
 	if err != nil {
 		return faultAt(seq, Changed, "the leaf of record %d is not one that this log writes", seq)
@@ -185,23 +211,53 @@ func (c *checker) record(seq uint64, body, raw, hashes []byte) *fault {
 		}
 		return faultAt(seq, Changed, "record %d does not follow record %d", seq, seq-1)
 	}
-	if len(body) < saltSize || commitment(body[:saltSize], body[saltSize:]) != l.Body {
-		if len(body) >= saltSize {
-			want := commitment(body[:saltSize], body[saltSize:])
-			if at, ok := c.findLeaf(func(l leaf) bool { return l.Body == want }); ok {
-				return faultAt(seq, Reordered, "the content of record %d is that of record %d", seq, at)
-			}
-		}
-		return faultAt(seq, Changed, "the content of record %d is not what its leaf commits to", seq)
+	if f := c.content(seq, l, body); f != nil {
+		return f
 	}
-	if !agrees(l, body[saltSize:]) {
-		return faultAt(seq, Changed, "time, step or phase of record %d are not those of its leaf", seq)
+	if act != reserved(l.Step) {
+		if act {
+			return faultAt(seq, Added, "record %d is listed as an act on the log, which it is not", seq)
+		}
+		return faultAt(seq, Removed, "record %d, an act on the log, is not listed as one", seq)
 	}
 	c.row = c.tree.add(h, c.row[:0])
 	if !bytes.Equal(c.row, hashes) {
 		return faultAt(seq, Changed, "the tree's hashes stored with record %d are not those of the records up to it", seq)
 	}
 	c.prev = h
+	return nil
+}
+
+// content checks a stored body against its leaf: its sealed form always, what
+// it says with the key.
+func (c *checker) content(seq uint64, l leaf, body []byte) *fault {
+	if body == nil {
+		c.gone++
+		return nil
+	}
+	if want := sha256.Sum256(body); want != l.Sealed {
+		if at, ok := c.findLeaf(func(l leaf) bool { return l.Sealed == want }); ok {
+			return faultAt(seq, Reordered, "the content of record %d is that of record %d", seq, at)
+		}
+		return faultAt(seq, Changed, "the content of record %d is not what its leaf commits to", seq)
+	}
+	salt, js, err := openBody(c.keys, body)
+	switch {
+	case errors.Is(err, errNoKey) && c.keys == nil:
+		c.sealed++
+		return nil
+	case errors.Is(err, errNoKey):
+		c.lost++
+		return nil
+	case err != nil && sallyport.KindOf(err) == sallyport.Unavailable:
+		c.err = err
+		return nil
+	case err != nil || commitment(salt, js) != l.Body:
+		return faultAt(seq, Changed, "the content of record %d is not what its leaf commits to", seq)
+	}
+	if !agrees(l, js) {
+		return faultAt(seq, Changed, "time, step or phase of record %d are not those of its leaf", seq)
+	}
 	return nil
 }
 
@@ -232,14 +288,4 @@ func (c *checker) findLeaf(is func(leaf) bool) (at uint64, ok bool) {
 		}
 	}
 	return 0, false
-}
-
-// agrees says whether a body is an entry of the leaf's time, step and phase.
-func agrees(l leaf, body []byte) bool {
-	var e struct {
-		Time  time.Time `json:"time"`
-		Step  string    `json:"step"`
-		Phase Phase     `json:"phase"`
-	}
-	return json.Unmarshal(body, &e) == nil && e.Time.Equal(l.Time) && e.Step == l.Step && e.Phase == l.Phase
 }

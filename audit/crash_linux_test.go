@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		appendForEver(path)
 	case "full":
 		appendUntilFull(path)
+	case "erase":
+		eraseForEver(path)
+	case "erase full":
+		eraseUntilFull(path)
 	default:
 		os.Exit(m.Run())
 	}
@@ -129,6 +133,181 @@ func TestKill(t *testing.T) {
 		wantAcknowledged(t, path, acked)
 	}
 	t.Logf("%d kills, %d records acknowledged, none lost", rounds, len(acked))
+}
+
+// eraseForEver appends and erases at once, and says what is acknowledged.
+func eraseForEver(path string) {
+	die := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	cfg := testConfig(path)
+	cfg.segment = 64
+	l, err := Open(cfg)
+	die(err)
+	people := []string{"ada lovelace", "grace hopper", "emmy noether"}
+	for w := range 4 {
+		go func() {
+			for i := 0; ; i++ {
+				e := Entry{Step: "run", Phase: Note, Subject: people[rand.IntN(3)], Job: sallyport.JobID(fmt.Sprintf("p%d-w%d-%d", os.Getpid(), w, i))}
+				r, err := l.Append(context.Background(), e)
+				die(err)
+				fmt.Fprintf(os.Stdout, "%d %s\n", r.Seq, e.Job)
+			}
+		}()
+	}
+	for {
+		done, err := l.Erase(context.Background(), erasureOf(people[rand.IntN(3)]))
+		if sallyport.KindOf(err) != sallyport.NotFound {
+			die(err)
+		}
+		if err == nil {
+			fmt.Fprintf(os.Stdout, "erased %s %d\n", done.Ranges, done.Tombstone)
+		}
+	}
+}
+
+// Killed at any point of an erasure: every record is there or erased, what was
+// said to be erased is, and what was begun is finished.
+func TestKillWhileErasing(t *testing.T) {
+	rounds := 25
+	if testing.Short() {
+		rounds = 4
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "audit.db")
+	acked := map[uint64]string{}
+	erased := map[uint64]bool{}
+	erasures, finished := 0, 0
+	for round := range rounds {
+		cmd, out := child(t, "erase", path)
+		kill := 1 + rand.IntN(400)
+		for n := 0; out.Scan(); n++ {
+			if n == kill {
+				_ = cmd.Process.Kill()
+			}
+			if line, ok := strings.CutPrefix(out.Text(), "erased "); ok {
+				ranges, tomb, _ := strings.Cut(line, " ")
+				at, err := strconv.ParseUint(tomb, 10, 64)
+				if err != nil {
+					break
+				}
+				gone, err := parseRanges(ranges, at)
+				if err != nil {
+					break // a line that the kill cut off
+				}
+				erasures++
+				for _, x := range gone {
+					for s := x.from; s <= x.to; s++ {
+						erased[s] = true
+					}
+				}
+				continue
+			}
+			seqText, job, _ := strings.Cut(out.Text(), " ")
+			seq, err := strconv.ParseUint(seqText, 10, 64)
+			if err != nil {
+				break
+			}
+			acked[seq] = job
+		}
+		err := cmd.Wait()
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Fatalf("round %d: the child was not killed: %v", round, err)
+		}
+		before, err := OpenReadOnly(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := before.acts.Load().begun != nil
+		before.Close()
+		l := openLog(t, path)
+		if begun {
+			finished++
+		}
+		if l.acts.Load().begun != nil {
+			t.Fatal("an erasure was not finished")
+		}
+		for seq, job := range acked {
+			r, err := l.Get(seq)
+			if err != nil || r.Sealed || erased[seq] && r.Erased == nil || r.Erased == nil && string(r.Entry.Job) != job {
+				t.Fatalf("round %d: record %d of %s (erased: %v): %+v, %v", round, seq, job, erased[seq], r, err)
+			}
+		}
+		l.Close()
+		v, err := Verify(path, VerifyOptions{})
+		if err != nil || !v.Whole || v.Lost != 0 {
+			t.Fatalf("%+v, %v", v, err)
+		}
+		if left, _ := filepath.Glob(path + compactSuffix); len(left) > 0 {
+			t.Fatal("a half file is left")
+		}
+	}
+	t.Logf("%d kills, %d records acknowledged, %d erasures acknowledged, %d finished after a kill", rounds, len(acked), erasures, finished)
+}
+
+// eraseUntilFull erases with too little room for the new file.
+func eraseUntilFull(path string) {
+	signal.Ignore(syscall.SIGXFSZ)
+	die := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	l, err := Open(testConfig(path))
+	die(err)
+	detail, _ := json.Marshal(strings.Repeat("x", 20000))
+	for i := range 120 {
+		e := peopleEntry(i)
+		e.Detail = detail
+		_, err := l.Append(context.Background(), e)
+		die(err)
+	}
+	var was syscall.Rlimit
+	die(syscall.Getrlimit(syscall.RLIMIT_FSIZE, &was))
+	// The log has room in the file that it has; another as large has not.
+	info, err := os.Stat(path)
+	die(err)
+	die(syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(info.Size()), Max: was.Max}))
+	_, err = l.Erase(context.Background(), erasureOf("ada lovelace"))
+	die(syscall.Setrlimit(syscall.RLIMIT_FSIZE, &was))
+	_, again := l.Append(context.Background(), peopleEntry(1))
+	for _, err := range []error{err, again, l.Err()} {
+		fmt.Printf("failed %s|%v\n", sallyport.KindOf(err), err)
+	}
+	os.Exit(0)
+}
+
+// An erasure that the disk has no room for stops the log, and is finished when
+// there is.
+func TestFullDiskWhileErasing(t *testing.T) {
+	path := newPath(t)
+	cmd, out := child(t, "erase full", path)
+	n := 0
+	for out.Scan() {
+		if n++; !strings.HasPrefix(out.Text(), "failed exhausted|") {
+			t.Error(out.Text())
+		}
+	}
+	if err := cmd.Wait(); err != nil || n != 3 {
+		t.Fatal(n, err)
+	}
+	v, err := Verify(path, VerifyOptions{})
+	if err != nil || !v.Whole {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	if left, _ := filepath.Glob(path + compactSuffix); len(left) > 0 {
+		t.Fatal("a half file is left, on a full disk")
+	}
+	l := openLog(t, path)
+	for i := range 120 {
+		if r, err := l.Get(uint64(i)); err != nil || (r.Erased != nil) != (i%3 == 0) || r.Sealed {
+			t.Fatalf("record %d: erased %v, sealed %v, %v", i, r.Erased != nil, r.Sealed, err)
+		}
+	}
 }
 
 // A process killed before its first log is whole leaves none, or a good one.

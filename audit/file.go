@@ -20,15 +20,16 @@ import (
 	"sallyport"
 )
 
-// The file is a bbolt database with five buckets. Keys of the last three are
+// The file is a bbolt database with six buckets. Keys of the last four are
 // sequence numbers, 8 bytes big-endian.
 //
-//	about  what the file is: format, origin, verifier key
-//	head   the latest signed checkpoint
-//	body   salt (32 bytes), then the entry as JSON: both go when a record is erased
+//	about  what the file is: format, origin, the first verifier key
+//	head   the latest signed checkpoint, and for each change of the signing key the old one's last
+//	body   salt (32 bytes) and the entry as JSON, sealed; no row for an erased record
 //	leaf   the canonical leaf
 //	hash   the leaf hash, then the hashes of the subtrees it completes, upwards
-const fileFormat = "sallyport-audit/1"
+//	act    a row for each act on the log itself: holds, erasures, changes of key
+const fileFormat = "sallyport-audit/2"
 
 const (
 	bucketAbout = "about"
@@ -36,6 +37,7 @@ const (
 	bucketBody  = "body"
 	bucketLeaf  = "leaf"
 	bucketHash  = "hash"
+	bucketAct   = "act"
 
 	keyFormat     = "format"
 	keyOrigin     = "origin"
@@ -49,12 +51,12 @@ const lockPatience = time.Second
 // fillPercent: rows are only ever added at the end, so pages can be full.
 const fillPercent = 1.0
 
-// rows are the buckets that hold one row a record.
-type rows struct{ body, leaf, hash *bbolt.Bucket }
+// rows are the buckets whose rows are filed by record.
+type rows struct{ body, leaf, hash, act *bbolt.Bucket }
 
 func openRows(tx *bbolt.Tx) (rows, error) {
-	r := rows{tx.Bucket([]byte(bucketBody)), tx.Bucket([]byte(bucketLeaf)), tx.Bucket([]byte(bucketHash))}
-	for name, b := range map[string]*bbolt.Bucket{bucketBody: r.body, bucketLeaf: r.leaf, bucketHash: r.hash} {
+	r := rows{tx.Bucket([]byte(bucketBody)), tx.Bucket([]byte(bucketLeaf)), tx.Bucket([]byte(bucketHash)), tx.Bucket([]byte(bucketAct))}
+	for name, b := range map[string]*bbolt.Bucket{bucketBody: r.body, bucketLeaf: r.leaf, bucketHash: r.hash, bucketAct: r.act} {
 		if b == nil {
 			return rows{}, fmt.Errorf("bucket %q is missing", name)
 		}
@@ -112,21 +114,10 @@ func create(path string, s *signer) (err error) {
 	signed, err := s.checkpoint(0, root)
 	if err == nil {
 		err = db.Update(func(tx *bbolt.Tx) error {
-			for _, row := range [][3]string{
+			return putRows(tx, [][3]string{
 				{bucketAbout, keyFormat, fileFormat}, {bucketAbout, keyOrigin, s.name}, {bucketAbout, keyVerifier, s.verifier},
-				{bucketHead, keyCheckpoint, signed}, {bucketBody}, {bucketLeaf}, {bucketHash},
-			} {
-				b, err := tx.CreateBucketIfNotExists([]byte(row[0]))
-				if err != nil {
-					return err
-				}
-				if row[1] != "" {
-					if err := b.Put([]byte(row[1]), []byte(row[2])); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
+				{bucketHead, keyCheckpoint, signed},
+			})
 		})
 	}
 	if err := errors.Join(err, db.Close()); err != nil {
@@ -136,11 +127,45 @@ func create(path string, s *signer) (err error) {
 	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
+	return syncDir(filepath.Dir(path))
+}
+
+// putRows makes the buckets of an empty log and puts rows (bucket, key, value).
+func putRows(tx *bbolt.Tx, rows [][3]string) error {
+	for _, name := range []string{bucketAbout, bucketHead, bucketBody, bucketLeaf, bucketHash, bucketAct} {
+		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+			return err
+		}
 	}
-	return errors.Join(dir.Sync(), dir.Close())
+	for _, row := range rows {
+		if err := tx.Bucket([]byte(row[0])).Put([]byte(row[1]), []byte(row[2])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allocSize is how much a file grows at a time.
+const allocSize = 4 << 20
+
+// logOptions are those of a log open for appending. It maps more than the file
+// is long: growing the map waits for every reader, and would make appends wait
+// for a long snapshot.
+func logOptions() *bbolt.Options {
+	room := 0
+	if strconv.IntSize == 64 {
+		room = 16 << 30
+	}
+	return &bbolt.Options{Timeout: lockPatience, InitialMmapSize: room, FreelistType: bbolt.FreelistMapType, NoStatistics: true}
+}
+
+func openBolt(path string, opts *bbolt.Options) (*bbolt.DB, error) {
+	db, err := bbolt.Open(path, 0o600, opts)
+	if errors.Is(err, syscall.ENOMEM) {
+		opts.InitialMmapSize = 0 // the process may not have so much address space
+		db, err = bbolt.Open(path, 0o600, opts)
+	}
+	return db, err
 }
 
 // openFile opens the database. It looks at the file's size first, since a
@@ -150,24 +175,33 @@ func openFile(op, path string, readOnly bool) (db *bbolt.DB, err error) {
 		if err := checkHeads(path); err != nil {
 			return err
 		}
-		// Map more than the file is long: growing the map waits for every
-		// reader, and would make appends wait for a long snapshot.
-		room := 0
-		if !readOnly && strconv.IntSize == 64 {
-			room = 16 << 30
+		opts := logOptions()
+		if readOnly {
+			opts.ReadOnly, opts.InitialMmapSize = true, 0
 		}
-		opts := bbolt.Options{ReadOnly: readOnly, Timeout: lockPatience,
-			InitialMmapSize: room, FreelistType: bbolt.FreelistMapType, NoStatistics: true}
-		if db, err = bbolt.Open(path, 0o600, &opts); errors.Is(err, syscall.ENOMEM) {
-			opts.InitialMmapSize = 0 // the process may not have so much address space
-			db, err = bbolt.Open(path, 0o600, &opts)
+		before, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		db, err = openBolt(path, opts)
+		if err != nil {
+			return err
+		}
+		// The lock is on the file, and an erasure puts another in its place:
+		// who waited for the lock of the old one has a file without a name.
+		after, err := os.Stat(path)
+		if err == nil && !os.SameFile(before, after) {
+			err = berrors.ErrTimeout
+		}
+		if err != nil {
+			err = errors.Join(err, db.Close())
 		}
 		return err
 	})
 	if err != nil {
 		return nil, fileError(op, path, err)
 	}
-	db.AllocSize = 4 << 20
+	db.AllocSize = allocSize
 	return db, nil
 }
 

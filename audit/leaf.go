@@ -17,35 +17,38 @@ import (
 )
 
 const (
-	leafVersion = "sallyport-audit-leaf/1"
+	leafVersion = "sallyport-audit-leaf/2"
 	saltSize    = 32
 	maxStep     = 64
 )
 
 // leaf is what the Merkle tree and the hash chain are built of. It commits to
-// a record's body and says nothing of it but when and at which step: it can
-// stay in the log, and in other people's copies, after the body is erased.
+// a record's content and says nothing of it but when and at which step: it can
+// stay in the log, and in other people's copies, after the content is erased.
 type leaf struct {
 	Seq   uint64
 	Time  time.Time
 	Step  string
 	Phase Phase
 	Prev  tlog.Hash // leaf hash of the record before; zero for the first
-	Body  tlog.Hash // commitment to the body
+	Body  tlog.Hash // commitment to the content
+	// Sealed is the SHA-256 of the body as it is stored: who has no key can
+	// still tell whether a body was changed.
+	Sealed tlog.Hash
 }
 
-// commitment is HMAC-SHA256(salt, body). The salt keeps a body whose few
+// commitment is HMAC-SHA256(salt, content). The salt keeps a content whose few
 // possible values can be listed from being found by trying them all; with the
-// salt erased, nothing about the body can be shown any more.
-func commitment(salt, body []byte) tlog.Hash {
+// salt erased, nothing about the content can be shown any more.
+func commitment(salt, js []byte) tlog.Hash {
 	mac := hmac.New(sha256.New, salt)
-	mac.Write(body)
+	mac.Write(js)
 	var h tlog.Hash
 	mac.Sum(h[:0])
 	return h
 }
 
-// append writes the canonical form: seven lines, each ending in a newline, so
+// append writes the canonical form: eight lines, each ending in a newline, so
 // that a leaf can be checked with sha256sum and eyes.
 func (l leaf) append(b []byte) []byte {
 	b = append(b, leafVersion+"\nseq "...)
@@ -60,6 +63,8 @@ func (l leaf) append(b []byte) []byte {
 	b = hex.AppendEncode(b, l.Prev[:])
 	b = append(b, "\nbody "...)
 	b = hex.AppendEncode(b, l.Body[:])
+	b = append(b, "\nsealed "...)
+	b = hex.AppendEncode(b, l.Sealed[:])
 	return append(b, '\n')
 }
 
@@ -87,7 +92,7 @@ func parseLeaf(b []byte) (leaf, error) {
 	l.Time, err2 = time.Parse(time.RFC3339Nano, field("time "))
 	l.Step, l.Phase = field("step "), Phase(field("phase "))
 	if err := errors.Join(err1, err2, checkKind(l.Step, l.Phase),
-		parseHex(&l.Prev, field("prev ")), parseHex(&l.Body, field("body "))); err != nil {
+		parseHex(&l.Prev, field("prev ")), parseHex(&l.Body, field("body ")), parseHex(&l.Sealed, field("sealed "))); err != nil {
 		return leaf{}, errLeaf
 	}
 	l.Time = l.Time.UTC()

@@ -1,13 +1,17 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,18 +41,42 @@ type Config struct {
 	// goes on when it works again.
 	Sign   func(msg []byte) ([]byte, error)
 	Public ed25519.PublicKey
-	Now    func() time.Time // for entries without a time; nil: time.Now
+	// Master is 32 secret bytes that the keys of contents are wrapped under. nil:
+	// the log makes one and keeps it in the folder of keys, which protects
+	// copies of the log's file, but not copies of the folder.
+	Master  []byte
+	Keys    string           // folder of the keys; "": Path + ".keys"
+	Index   string           // folder of the search index; "": Path + ".index"
+	segment uint64           // records of the index's smallest segment; 0: indexRows
+	Now     func() time.Time // for entries without a time; nil: time.Now
 }
+
+// ReadConfig says which log to read, and with which keys.
+type ReadConfig struct {
+	Path string
+	// Master and Keys are as in [Config]. Where there are no keys, records show
+	// only what their leaves say.
+	Master []byte
+	Keys   string
+	Index  string // as in [Config]; where there is no index, all is read
+}
+
+func (c ReadConfig) keys() string  { return cmp.Or(c.Keys, c.Path+".keys") }
+func (c ReadConfig) index() string { return cmp.Or(c.Index, c.Path+".index") }
 
 // Log is an open audit log. Its methods may be called from many goroutines.
 type Log struct {
-	path   string
-	db     *bbolt.DB
-	signer *signer // nil: read only
-	key    string
-	now    func() time.Time
-	head   atomic.Pointer[head]
+	path     string
+	db       atomic.Pointer[bbolt.DB] // an erasure replaces it
+	keys     *keyring                 // nil: none
+	index    *index                   // nil: none
+	readOnly bool
+	signer   *signer // the writer's
+	now      func() time.Time
+	head     atomic.Pointer[head]
+	acts     atomic.Pointer[acts]
 
+	acting sync.Mutex   // one act on the log itself at a time
 	mu     sync.RWMutex // held for reading while an entry is handed to the writer
 	closed bool
 	queue  chan pending
@@ -67,8 +95,13 @@ type head struct {
 // its place in the log is already done.
 type pending struct {
 	leaf  leaf
-	body  []byte // salt and JSON
+	entry Entry
+	key   *subjectKey // nil: kept clear
+	plain []byte      // salt and JSON
+	body  []byte      // the stored form
 	reply chan reply
+	// run, instead of an entry, is called by the writer between batches.
+	run func()
 }
 
 type reply struct {
@@ -93,43 +126,71 @@ func Open(cfg Config) (*Log, error) {
 			return nil, fileError("make audit log", cfg.Path, err)
 		}
 	}
-	l, err := open(op, cfg.Path, false)
+	rc := ReadConfig{Path: cfg.Path, Master: cfg.Master, Keys: cfg.Keys, Index: cfg.Index}
+	l, err := open(op, rc, false)
 	if err != nil {
 		return nil, err
 	}
-	if l.key != s.verifier {
+	if key := l.VerifierKey(); key != s.verifier {
 		return nil, errors.Join(sallyport.Errorf(op, sallyport.Conflict, "Open it with the origin and key that it was made with, or start another log at another path.",
-			"%s is signed by %s, not by %s", cfg.Path, l.key, s.verifier), l.db.Close())
+			"%s is signed by %s, not by %s", cfg.Path, key, s.verifier), l.db.Load().Close())
 	}
 	l.signer, l.now = s, cfg.Now
 	if l.now == nil {
 		l.now = time.Now
 	}
+	if l.keys, err = makeKeyring(rc.keys(), cfg.Master); err != nil {
+		return nil, errors.Join(fileError(op, rc.keys(), err), l.db.Load().Close())
+	}
 	l.queue, l.done = make(chan pending, maxBatch), make(chan struct{})
 	go l.write()
+	if _, _, err := l.finish(); err != nil {
+		return nil, errors.Join(sallyport.E(op, sallyport.KindOf(err), err, "An erasure was begun and must be finished first."), l.Close())
+	}
+	// Nothing is appended yet, so the writer does not see the index come.
+	if l.index = openIndex(l, rc.index(), cfg.segment, false); l.index != nil {
+		if err := l.index.forget(); err != nil { // of an erasure that a crash cut off
+			return nil, errors.Join(fileError(op, rc.index(), err), l.Close())
+		}
+	}
 	return l, nil
 }
 
-// OpenReadOnly opens a log, or a copy of one, for reading. It needs no key,
-// and writes nothing. While a gateway has the log open for appending it
-// answers [sallyport.Unavailable].
-func OpenReadOnly(path string) (*Log, error) {
-	return open("open audit log", path, true)
+// OpenReadOnly opens a log, or a copy of one, for reading, with the keys and
+// index beside it if there are any. It writes nothing. While a gateway has the
+// log open for appending it answers [sallyport.Unavailable].
+func OpenReadOnly(path string) (*Log, error) { return OpenRead(ReadConfig{Path: path}) }
+
+// OpenRead is [OpenReadOnly] with the keys of somewhere else: for a copy of a
+// log, the folder of the live one and its master. [sallyport.Conflict] says
+// that the keys are of another master.
+func OpenRead(cfg ReadConfig) (*Log, error) {
+	l, err := open("open audit log", cfg, true)
+	if err == nil {
+		l.index = openIndex(l, cfg.index(), 0, true)
+	}
+	return l, err
 }
 
-func open(op, path string, readOnly bool) (*Log, error) {
+func open(op string, cfg ReadConfig, readOnly bool) (*Log, error) {
+	path := cfg.Path
 	db, err := openFile(op, path, readOnly)
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{path: path, db: db}
+	l := &Log{path: path, readOnly: readOnly}
+	l.db.Store(db)
+	if l.keys, err = openKeyring(cfg.keys(), cfg.Master); err != nil {
+		_ = db.Close()
+		return nil, fileError(op, cfg.keys(), err)
+	}
 	err = l.view(op, func(tx *bbolt.Tx, r rows) error {
-		l.key = text(tx, bucketAbout, keyVerifier)
-		h, f, err := checkTail(tx, r, l.key)
+		h, a, f, err := checkTail(tx, r, l.keys)
 		if err == nil && f != nil {
 			err = sallyport.Errorf("", sallyport.Damaged, "Run `audit verify` on the file, keep it for examination, and restore a snapshot.", "%s: %s", f.damage, f.explain)
 		}
 		l.head.Store(h)
+		l.acts.Store(a)
 		return err
 	})
 	if err != nil {
@@ -144,28 +205,36 @@ func open(op, path string, readOnly bool) (*Log, error) {
 
 // checkTail verifies what the last transaction can have written: a crash or a
 // damaged disk shows there first, and reading all would take too long.
-func checkTail(tx *bbolt.Tx, r rows, key string) (*head, *fault, error) {
+func checkTail(tx *bbolt.Tx, r rows, keys *keyring) (*head, *acts, *fault, error) {
 	if f := text(tx, bucketAbout, keyFormat); f != fileFormat {
-		return nil, &fault{nil, Unreadable, "the file's format is not " + fileFormat}, nil
+		return nil, nil, &fault{damage: Unreadable, explain: "the file's format is not " + fileFormat}, nil
 	}
 	h := &head{checkpoint: text(tx, bucketHead, keyCheckpoint)}
-	cp, err := ParseCheckpoint(h.checkpoint, key)
+	a, f := readActs(tx, r, keys)
+	if f != nil {
+		return nil, nil, f, nil
+	}
+	cp, err := ParseCheckpoint(h.checkpoint, a.key())
 	if err != nil {
-		return nil, &fault{nil, SignatureWrong, "the log's own checkpoint: " + err.Error()}, nil
+		return nil, nil, &fault{damage: SignatureWrong, explain: "the log's own checkpoint: " + err.Error()}, nil
 	}
 	h.size = cp.Size
 	c, err := newChecker(r, cp.Size-min(cp.Size, maxBatch), cp)
 	if err != nil {
-		return nil, &fault{nil, Truncated, err.Error()}, nil
+		return nil, nil, &fault{damage: Truncated, explain: err.Error()}, nil
 	}
+	c.keys, c.erased = keys, a.erased
 	if f := c.run(nil); f != nil {
-		return nil, f, nil
+		return nil, nil, f, nil
+	}
+	if c.err != nil {
+		return nil, nil, nil, c.err
 	}
 	if c.tree.root() != cp.Root {
-		return nil, &fault{nil, Changed, "the records do not have the root that was signed"}, nil
+		return nil, nil, &fault{damage: Changed, explain: "the records do not have the root that was signed"}, nil
 	}
 	h.last = c.prev
-	return h, nil, nil
+	return h, a, nil, nil
 }
 
 // Append adds an entry and returns when it is durable: when the record, its
@@ -181,13 +250,16 @@ func checkTail(tx *bbolt.Tx, r rows, key string) (*head, *fault, error) {
 // anew, and the entry may be found in it then or not: no record, no act.
 func (l *Log) Append(ctx context.Context, e Entry) (Receipt, error) {
 	const op = "append to audit log"
-	if l.signer == nil {
-		return Receipt{}, sallyport.Errorf(op, sallyport.Unsupported, "", "the log is open for reading only")
+	if l.readOnly {
+		return Receipt{}, readOnlyError(op)
 	}
 	if err := ctx.Err(); err != nil {
 		return Receipt{}, sallyport.E(op, sallyport.Canceled, context.Cause(ctx), "")
 	}
-	p, err := l.prepare(op, e)
+	if reserved(e.Step) {
+		return Receipt{}, sallyport.Errorf(op, sallyport.Invalid, "Give the step another name.", "step %q is of the log's own acts", e.Step)
+	}
+	p, err := l.prepare(op, e, false)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -198,7 +270,12 @@ func (l *Log) Append(ctx context.Context, e Entry) (Receipt, error) {
 	return r.receipt, r.err
 }
 
-func (l *Log) prepare(op string, e Entry) (pending, error) {
+func readOnlyError(op string) error {
+	return sallyport.Errorf(op, sallyport.Unsupported, "", "the log is open for reading only")
+}
+
+// prepare seals an entry, or leaves it clear.
+func (l *Log) prepare(op string, e Entry, clear bool) (pending, error) {
 	if e.Time.IsZero() {
 		e.Time = l.now()
 	}
@@ -216,14 +293,53 @@ func (l *Log) prepare(op string, e Entry) (pending, error) {
 		return pending{}, sallyport.Errorf(op, sallyport.Invalid, "Record a digest of what is large, and keep it elsewhere.",
 			"the entry of step %q has %d bytes, more than %d", e.Step, len(js), MaxEntry)
 	}
-	body := make([]byte, saltSize, saltSize+len(js))
-	rand.Read(body) // never fails
-	body = append(body, js...)
-	return pending{
-		leaf:  leaf{Time: e.Time, Step: e.Step, Phase: e.Phase, Body: commitment(body[:saltSize], js)},
-		body:  body,
-		reply: make(chan reply, 1),
-	}, nil
+	p := pending{entry: e, plain: make([]byte, saltSize, saltSize+len(js)), reply: make(chan reply, 1)}
+	rand.Read(p.plain) // never fails
+	p.plain = append(p.plain, js...)
+	p.leaf = leaf{Time: e.Time, Step: e.Step, Phase: e.Phase, Body: commitment(p.plain[:saltSize], js)}
+	if !clear {
+		if p.key, err = l.keys.subject(keyOwner(e)); err != nil {
+			return pending{}, l.fail(op, fmt.Errorf("a key of the log: %w", err))
+		}
+	}
+	p.seal()
+	return p, nil
+}
+
+func (p *pending) seal() {
+	p.body = sealBody(p.key, p.plain)
+	p.leaf.Sealed = sha256.Sum256(p.body)
+}
+
+// keyOwner returns whose key an entry is sealed under. What must stay when a
+// person's records go is the log's own.
+func keyOwner(e Entry) string {
+	if reserved(e.Step) || permanent(e.Step) {
+		return ownSubject
+	}
+	return e.Subject
+}
+
+// permanent says whether records of a step outlive retention and erasure: those
+// that say which rules were in force and who signed for them.
+func permanent(step string) bool {
+	for w := range words(step) {
+		switch w {
+		case "policy", "sign", "signed", "signature", "approve":
+			return true
+		}
+	}
+	return false
+}
+
+// fail stops the log for good.
+func (l *Log) fail(op string, err error) error {
+	kind := sallyport.Unavailable
+	if noRoom(err) {
+		kind = sallyport.Exhausted
+	}
+	l.failed.CompareAndSwap(nil, sallyport.Errorf(op, kind, "Free disk space and restart: until then nothing is done that cannot be recorded.", "%s cannot be written: %w", l.path, err))
+	return l.failed.Load()
 }
 
 func (l *Log) enqueue(ctx context.Context, op string, p pending) error {
@@ -253,49 +369,98 @@ func (l *Log) write() {
 	defer close(l.done)
 	batch := make([]pending, 0, maxBatch)
 	for p := range l.queue {
-		batch = append(batch[:0], p)
-		for size := len(p.body); len(batch) < maxBatch && size < maxBatchBytes; {
+		batch = batch[:0]
+		var run func()
+		for size := 0; ; {
+			if run = p.run; run != nil {
+				break
+			}
+			batch, size = append(batch, p), size+len(p.body)
+			if len(batch) == maxBatch || size >= maxBatchBytes {
+				break
+			}
+			var ok bool
 			select {
-			case p, ok := <-l.queue:
-				if ok {
-					batch, size = append(batch, p), size+len(p.body)
-					continue
-				}
+			case p, ok = <-l.queue:
 			default:
 			}
-			break
-		}
-		receipts, err := l.commit(batch)
-		for i, p := range batch {
-			if err != nil {
-				p.reply <- reply{err: err}
-			} else {
-				p.reply <- reply{receipt: receipts[i]}
+			if !ok {
+				break
 			}
-			batch[i] = pending{}
+		}
+		if len(batch) > 0 {
+			receipts, err := l.commit(batch, nil)
+			for i, p := range batch {
+				if err != nil {
+					p.reply <- reply{err: err}
+				} else {
+					p.reply <- reply{receipt: receipts[i]}
+				}
+				batch[i] = pending{}
+			}
+		}
+		if run != nil {
+			run()
 		}
 	}
 }
 
-// commit makes a batch durable. The first failure is the last: what the disk
-// holds is then unknown until the log is opened anew and verified.
-func (l *Log) commit(batch []pending) ([]Receipt, error) {
+// between has the writer call f between two batches, and waits for it: no
+// record is made durable meanwhile.
+func (l *Log) between(op string, f func() error) error {
+	done := make(chan error, 1)
+	if err := l.enqueue(context.Background(), op, pending{run: func() { done <- f() }}); err != nil {
+		return err
+	}
+	return <-done
+}
+
+// commit makes a batch durable; also puts more into the same transaction. Only
+// the writer calls it. The first failure is the last: what the disk holds is
+// then unknown until the log is opened anew and verified.
+func (l *Log) commit(batch []pending, also func(tx *bbolt.Tx, at *head) error) ([]Receipt, error) {
 	const op = "append to audit log"
 	if err := l.failed.Load(); err != nil {
 		return nil, err
 	}
-	at := *l.head.Load()
+	for i := range batch {
+		if p := &batch[i]; p.key != nil && p.key.gone.Load() {
+			// Sealed while the key was being destroyed. The record is newer than
+			// the erasure and gets a new key.
+			var err error
+			if p.key, err = l.keys.subject(keyOwner(p.entry)); err != nil {
+				return nil, l.fail(op, fmt.Errorf("a key of the log: %w", err))
+			}
+			p.seal()
+		}
+	}
+	at, receipts, err := l.writeTo(l.db.Load(), *l.head.Load(), batch, also)
+	if u, ok := errors.AsType[*unsigned](err); ok {
+		return nil, sallyport.E(op, sallyport.Unavailable, u, "Look after the keeper of the log's signing key: until it signs, nothing is done.")
+	}
+	if err != nil {
+		return nil, l.fail(op, err)
+	}
+	l.noteActs(at.size-uint64(len(batch)), batch)
+	l.head.Store(&at)
+	l.index.feed(at.size-uint64(len(batch)), batch)
+	return receipts, nil
+}
+
+// writeTo puts a batch behind a head into a database, and returns the new head.
+func (l *Log) writeTo(db *bbolt.DB, at head, batch []pending, also func(tx *bbolt.Tx, at *head) error) (head, []Receipt, error) {
 	receipts := make([]Receipt, len(batch))
-	err := guard(op, func() error {
-		return l.db.Update(func(tx *bbolt.Tx) error {
+	err := guard("append to audit log", func() error {
+		return db.Update(func(tx *bbolt.Tx) error {
 			r, err := openRows(tx)
 			if err != nil {
 				return err
 			}
-			for _, b := range []*bbolt.Bucket{r.body, r.leaf, r.hash} {
+			for _, b := range []*bbolt.Bucket{r.body, r.leaf, r.hash, r.act} {
 				b.FillPercent = fillPercent
 			}
-			for i, p := range batch {
+			for i := range batch {
+				p := &batch[i]
 				p.leaf.Seq, p.leaf.Prev = at.size, at.last
 				if at.last, err = put(r, p); err != nil {
 					return err
@@ -310,30 +475,21 @@ func (l *Log) commit(batch []pending) ([]Receipt, error) {
 			if at.checkpoint, err = l.signer.checkpoint(at.size, root); err != nil {
 				return err
 			}
-			return tx.Bucket([]byte(bucketHead)).Put([]byte(keyCheckpoint), []byte(at.checkpoint))
+			if err := tx.Bucket([]byte(bucketHead)).Put([]byte(keyCheckpoint), []byte(at.checkpoint)); err != nil || also == nil {
+				return err
+			}
+			return also(tx, &at)
 		})
 	})
-	if u, ok := errors.AsType[*unsigned](err); ok {
-		return nil, sallyport.E(op, sallyport.Unavailable, u, "Look after the keeper of the log's signing key: until it signs, nothing is done.")
-	}
-	if err != nil {
-		kind := sallyport.Unavailable
-		if noRoom(err) {
-			kind = sallyport.Exhausted
-		}
-		l.failed.CompareAndSwap(nil, sallyport.Errorf(op, kind, "Free disk space and restart: until then nothing is done that cannot be recorded.", "%s cannot be written: %w", l.path, err))
-		return nil, l.failed.Load()
-	}
 	for i := range receipts {
 		receipts[i].Checkpoint = at.checkpoint
 	}
-	l.head.Store(&at)
-	return receipts, nil
+	return at, receipts, err
 }
 
 // put writes one record's rows and returns its leaf hash.
-func put(r rows, p pending) (tlog.Hash, error) {
-	raw := p.leaf.append(make([]byte, 0, 256))
+func put(r rows, p *pending) (tlog.Hash, error) {
+	raw := p.leaf.append(make([]byte, 0, 320))
 	h := tlog.RecordHash(raw)
 	hashes, err := tlog.StoredHashesForRecordHash(int64(p.leaf.Seq), h, r)
 	if err != nil {
@@ -344,6 +500,11 @@ func put(r rows, p pending) (tlog.Hash, error) {
 		row = append(row, hashes[i][:]...)
 	}
 	key := seqKey(p.leaf.Seq)
+	if reserved(p.leaf.Step) {
+		if err := r.act.Put(key, actRow); err != nil {
+			return h, err
+		}
+	}
 	return h, errors.Join(r.body.Put(key, p.body), r.leaf.Put(key, raw), r.hash.Put(key, row))
 }
 
@@ -371,7 +532,8 @@ func (l *Log) Close() error {
 	if l.done != nil {
 		<-l.done
 	}
-	if err := l.db.Close(); err != nil {
+	l.index.close()
+	if err := l.db.Load().Close(); err != nil {
 		return fileError("close audit log", l.path, err)
 	}
 	return nil
@@ -380,7 +542,12 @@ func (l *Log) Close() error {
 // VerifierKey returns the public key that the log's checkpoints are verified
 // with, as "origin+hash+key" (https://c2sp.org/signed-note). Keep it where who
 // can write the log cannot write.
-func (l *Log) VerifierKey() string { return l.key }
+func (l *Log) VerifierKey() string { return l.acts.Load().key() }
+
+// VerifierKeys returns the keys that signed the log's checkpoints, first to
+// latest: more than one if the key was changed ([Log.ChangeKey]). [Verify]
+// follows them from whichever of them it is given.
+func (l *Log) VerifierKeys() []string { return slices.Clone(l.acts.Load().keys) }
 
 // Size returns the number of records.
 func (l *Log) Size() uint64 { return l.head.Load().size }

@@ -39,6 +39,7 @@ func openLog(t testing.TB, path string) *Log {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
+	keyFolders.Store(rootName(t), path+".keys")
 	return l
 }
 
@@ -71,7 +72,7 @@ func fillFast(t testing.TB, l *Log, n int) {
 	t.Helper()
 	var waiting []pending
 	for i := range n {
-		p, err := l.prepare("", testEntry(i))
+		p, err := l.prepare("", testEntry(i), false)
 		if err == nil {
 			err = l.enqueue(context.Background(), "", p)
 		}
@@ -349,7 +350,7 @@ func TestRecordsFilter(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for i := range all { // in order, but batched
-		p, err := l.prepare("", all[i].Entry)
+		p, err := l.prepare("", all[i].Entry, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -467,7 +468,11 @@ func TestOrphans(t *testing.T) {
 // ctx counts until the entry is handed to the writer, and not after.
 func TestAppendCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &Log{signer: &signer{}, now: time.Now, queue: make(chan pending)} // nobody takes entries
+		keys, err := makeKeyring(filepath.Join(t.TempDir(), "keys"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &Log{keys: keys, now: time.Now, queue: make(chan pending)} // nobody takes entries
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan reply, 1)
 		appendAsync := func() {

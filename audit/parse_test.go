@@ -14,9 +14,9 @@ import (
 
 func TestLeafForm(t *testing.T) {
 	l := leaf{Seq: 42, Time: testTime, Step: "hand over", Phase: Intent}
-	l.Prev[0], l.Body[31] = 0xab, 1
-	want := "sallyport-audit-leaf/1\nseq 42\ntime 2026-03-04T05:06:07.000008Z\nstep hand over\nphase intent\n" +
-		"prev ab" + strings.Repeat("00", 31) + "\nbody " + strings.Repeat("00", 31) + "01\n"
+	l.Prev[0], l.Body[31], l.Sealed[1] = 0xab, 1, 0xcd
+	want := "sallyport-audit-leaf/2\nseq 42\ntime 2026-03-04T05:06:07.000008Z\nstep hand over\nphase intent\n" +
+		"prev ab" + strings.Repeat("00", 31) + "\nbody " + strings.Repeat("00", 31) + "01\nsealed 00cd" + strings.Repeat("00", 30) + "\n"
 	if have := string(l.append(nil)); have != want {
 		t.Fatalf("%q", have)
 	}
@@ -29,7 +29,7 @@ func TestLeafForm(t *testing.T) {
 		"zone":        strings.Replace(want, "05:06:07.000008Z", "06:06:07.000008+01:00", 1),
 		"zeros":       strings.Replace(want, ".000008Z", ".00000800Z", 1),
 		"upper case":  strings.Replace(want, "prev ab", "prev AB", 1),
-		"version":     strings.Replace(want, "leaf/1", "leaf/2", 1),
+		"version":     strings.Replace(want, "leaf/2", "leaf/1", 1),
 		"phase":       strings.Replace(want, "phase intent", "phase x", 1),
 		"space":       strings.Replace(want, "step hand over", "step hand over ", 1),
 		"carriage":    strings.ReplaceAll(want, "\n", "\r\n"),
@@ -51,6 +51,7 @@ func TestLeafRoundTrip(t *testing.T) {
 		}
 		copy(l.Prev[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "prev"))
 		copy(l.Body[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "body"))
+		copy(l.Sealed[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "sealed"))
 		have, err := parseLeaf(l.append(nil))
 		if err != nil || have != l {
 			t.Fatalf("%+v: %+v, %v", l, have, err)
@@ -60,7 +61,7 @@ func TestLeafRoundTrip(t *testing.T) {
 
 func FuzzLeaf(f *testing.F) {
 	f.Add(leaf{Seq: 1, Time: testTime, Step: "run", Phase: Outcome}.append(nil))
-	f.Add([]byte("sallyport-audit-leaf/1\nseq 1\n"))
+	f.Add([]byte("sallyport-audit-leaf/2\nseq 1\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if l, err := parseLeaf(b); err == nil && !bytes.Equal(l.append(nil), b) {
 			t.Fatalf("%q is taken for %q", b, l.append(nil))

@@ -1,17 +1,15 @@
 package audit
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"io"
 	"iter"
-	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
-	"golang.org/x/mod/sumdb/tlog"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"sallyport"
 )
@@ -21,15 +19,25 @@ const (
 	readBytes = 8 << 20 // of bodies that one call or step reads, give or take one
 )
 
-// Filter says which records to read. Empty fields match everything.
+// Filter says which records to read. Empty fields match everything. A record
+// that cannot be read, because it is erased or there is no key, matches by
+// step, time and number alone.
 type Filter struct {
 	Job      sallyport.JobID
 	Dataset  string
 	Subject  string
+	Project  string
+	Node     string
 	Step     string
 	Decision string
+	Rule     string // one of the entry's rules
+	Purpose  string
+	Lease    string
+	Text     string    // words, in any order and case, that all stand in the step or the reasons
 	Since    time.Time // not before
 	Until    time.Time // before
+	From     uint64    // numbers from this one on: for the next page, one more than the last seen
+	Before   uint64    // numbers below this one: for the next page, newest first, the last seen; 0: no bound
 	Newest   bool      // newest first
 	Limit    int       // at most so many; 0: all
 }
@@ -37,15 +45,21 @@ type Filter struct {
 // view runs f in a read transaction. Nothing that waits for a caller may run
 // inside: an open transaction can keep the writer from growing the file.
 func (l *Log) view(op string, f func(tx *bbolt.Tx, r rows) error) error {
-	err := guard(op, func() error {
-		return l.db.View(func(tx *bbolt.Tx) error {
-			r, err := openRows(tx)
-			if err != nil {
-				return sallyport.E(op, sallyport.Damaged, err, "Run `audit verify` on the file.")
-			}
-			return f(tx, r)
+	var err error
+	for again := true; again; {
+		db := l.db.Load()
+		err = guard(op, func() error {
+			return db.View(func(tx *bbolt.Tx) error {
+				r, err := openRows(tx)
+				if err != nil {
+					return sallyport.E(op, sallyport.Damaged, err, "Run `audit verify` on the file.")
+				}
+				return f(tx, r)
+			})
 		})
-	})
+		// An erasure may have put another file in its place just before.
+		again = errors.Is(err, berrors.ErrDatabaseNotOpen) && l.db.Load() != db
+	}
 	if err != nil {
 		l.mu.RLock()
 		defer l.mu.RUnlock()
@@ -57,26 +71,6 @@ func (l *Log) view(op string, f func(tx *bbolt.Tx, r rows) error) error {
 	return nil
 }
 
-// record reads one record, and holds its content against its leaf: a reader
-// must not be shown what the log does not stand for.
-func record(seq uint64, body, raw []byte) (Record, error) {
-	l, err := parseLeaf(raw)
-	if err != nil || l.Seq != seq || len(body) < saltSize || commitment(body[:saltSize], body[saltSize:]) != l.Body {
-		return Record{}, damagedRecord(seq)
-	}
-	r := Record{Seq: seq}
-	if err := json.Unmarshal(body[saltSize:], &r.Entry); err != nil {
-		return Record{}, damagedRecord(seq)
-	}
-	h := tlog.RecordHash(raw)
-	r.Leaf = sallyport.DigestSum(h[:])
-	return r, nil
-}
-
-func damagedRecord(seq uint64) error {
-	return sallyport.Errorf("read audit log", sallyport.Damaged, "Run `audit verify` on the file.", "record %d is not what was recorded", seq)
-}
-
 // Get returns one record; [sallyport.NotFound] if the log has none of that
 // number, [sallyport.Damaged] if it is not what was recorded.
 func (l *Log) Get(seq uint64) (r Record, err error) {
@@ -86,7 +80,7 @@ func (l *Log) Get(seq uint64) (r Record, err error) {
 	}
 	err = l.view(op, func(_ *bbolt.Tx, b rows) error {
 		key := seqKey(seq)
-		r, err = record(seq, b.body.Get(key), b.leaf.Get(key))
+		r, err = l.record(seq, b.body.Get(key), b.leaf.Get(key))
 		return err
 	})
 	return r, err
@@ -105,7 +99,7 @@ func (l *Log) Read(from uint64, limit int) ([]Record, error) {
 		for seq, end := from, l.Size(); seq < end && len(out) < limit && size < readBytes; seq++ {
 			key := seqKey(seq)
 			body := b.body.Get(key)
-			r, err := record(seq, body, b.leaf.Get(key))
+			r, err := l.record(seq, body, b.leaf.Get(key))
 			if err != nil {
 				return err
 			}
@@ -118,53 +112,52 @@ func (l *Log) Read(from uint64, limit int) ([]Record, error) {
 
 // Records yields the records that match, in order or newest first, as the log
 // stands when the loop begins. The caller may take its time, and may append.
-// After an error it yields no more.
+// After an error it yields no more. Where the search index covers the log only
+// what it names is read; the answer is the same without it.
 func (l *Log) Records(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		size, found := l.Size(), 0
-		for done := uint64(0); done < size; {
-			if ctx.Err() != nil {
-				yield(Record{}, sallyport.E("read audit log", sallyport.Canceled, context.Cause(ctx), ""))
-				return
-			}
-			chunk, n, err := l.chunk(f, done, size)
-			for _, r := range chunk {
-				if !yield(r, nil) {
+		found := 0
+		for seqs := range l.candidates(f, l.Size()) {
+			for len(seqs) > 0 {
+				if ctx.Err() != nil {
+					yield(Record{}, sallyport.E("read audit log", sallyport.Canceled, context.Cause(ctx), ""))
 					return
 				}
-				if found++; found == f.Limit {
+				chunk, n, err := l.chunk(f, seqs)
+				for _, r := range chunk {
+					if !yield(r, nil) {
+						return
+					}
+					if found++; found == f.Limit {
+						return
+					}
+				}
+				if err != nil {
+					yield(Record{}, err)
 					return
 				}
+				seqs = seqs[n:]
 			}
-			if err != nil {
-				yield(Record{}, err)
-				return
-			}
-			done += n
 		}
 	}
 }
 
-// chunk looks at the next records, a bounded number, of which done are behind
-// us, and returns those that match and how many it looked at.
-func (l *Log) chunk(f Filter, done, size uint64) (out []Record, n uint64, err error) {
-	const rowsAtOnce = 512
+// chunk looks at the next records, a bounded number, and returns those that
+// match and how many it looked at.
+func (l *Log) chunk(f Filter, seqs []uint64) (out []Record, n int, err error) {
 	err = l.view("read audit log", func(_ *bbolt.Tx, b rows) error {
-		for read := 0; done+n < size && n < rowsAtOnce && read < readBytes; n++ {
-			seq := done + n
-			if f.Newest {
-				seq = size - 1 - seq
-			}
+		for read := 0; n < len(seqs) && n < rowsAtOnce && read < readBytes; n++ {
+			seq := seqs[n]
 			key := seqKey(seq)
 			raw, body := b.leaf.Get(key), b.body.Get(key)
-			if !f.mayMatch(raw, body) {
+			if !f.mayMatch(raw) {
 				continue
 			}
-			r, err := record(seq, body, raw)
+			r, err := l.record(seq, body, raw)
 			if err != nil {
 				return err
 			}
-			if f.match(r.Entry) {
+			if f.match(r) {
 				out, read = append(out, r), read+len(body)
 			}
 		}
@@ -173,64 +166,43 @@ func (l *Log) chunk(f Filter, done, size uint64) (out []Record, n uint64, err er
 	return out, n, err
 }
 
-// mayMatch passes over most records without decoding them, and never over one
-// that matches. Damage in a record passed over is for [Verify] to find.
-func (f Filter) mayMatch(raw, body []byte) bool {
-	if f.Job != "" && f.Job.Valid() && len(body) > 0 && !bytes.Contains(body, []byte(`"job":"`+string(f.Job)+`"`)) {
-		return false
-	}
-	if f.Step == "" && f.Since.IsZero() && f.Until.IsZero() {
-		return true
-	}
-	l, err := parseLeaf(raw)
-	return err != nil || f.inTime(l.Time) && (f.Step == "" || l.Step == f.Step)
-}
-
-func (f Filter) inTime(t time.Time) bool {
-	return (f.Since.IsZero() || !t.Before(f.Since)) && (f.Until.IsZero() || t.Before(f.Until))
-}
-
-func (f Filter) match(e Entry) bool {
-	is := func(want, have string) bool { return want == "" || want == have }
-	return is(string(f.Job), string(e.Job)) && is(f.Dataset, e.Dataset) && is(f.Subject, e.Subject) &&
-		is(f.Step, e.Step) && is(f.Decision, e.Decision) && f.inTime(e.Time)
-}
-
 // Orphans returns the intents, in order, that no outcome of the same job and
 // step follows: acts that may or may not have happened, because the gateway
 // ended between the two. Where a record has no job, its lease stands for it.
-// It reads the whole log.
+// It reads what the search index does not cover, at most some thousand records
+// of a log with keys.
 func (l *Log) Orphans() ([]Record, error) {
-	type act struct {
-		job         sallyport.JobID
-		step, lease string
+	to, opens := l.index.covered()
+	termOf := keyless
+	if l.index != nil {
+		termOf = l.index.term
 	}
-	open := map[act][]Record{}
-	for r, err := range l.Records(context.Background(), Filter{}) {
+	open := openActs{of: map[term][]uint64{}}
+	for _, o := range opens {
+		open.of[o.act] = append(open.of[o.act], o.seq)
+	}
+	for r, err := range l.Records(context.Background(), Filter{From: to}) {
 		if err != nil {
 			return nil, err
 		}
-		a := act{job: r.Entry.Job, step: r.Entry.Step}
-		if a.job == "" {
-			a.lease = r.Entry.Lease
-		}
-		switch r.Entry.Phase {
-		case Intent:
-			open[a] = append(open[a], r)
-		case Outcome:
-			delete(open, a)
-		}
+		open.note(termOf, r)
 	}
 	var out []Record
-	for _, rs := range open {
-		out = append(out, rs...)
+	for _, o := range open.list() {
+		r, err := l.Get(o.seq)
+		if err != nil {
+			return nil, err
+		}
+		if r.readable() { // it may have been erased since
+			out = append(out, r)
+		}
 	}
-	slices.SortFunc(out, func(a, b Record) int { return cmp.Compare(a.Seq, b.Seq) })
 	return out, nil
 }
 
 // Snapshot writes a copy of the log as it stands, itself a log that
-// [OpenReadOnly] and [Verify] take. Appending goes on meanwhile.
+// [OpenReadOnly] and [Verify] take. Appending goes on meanwhile. The keys do not
+// go along: give [OpenRead] those of the log.
 func (l *Log) Snapshot(w io.Writer) error {
 	const op = "copy audit log"
 	var werr error

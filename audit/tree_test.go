@@ -136,7 +136,7 @@ func TestProofsAgainstTheRFC(t *testing.T) {
 	receipts := fill(t, l, n)
 	key := l.VerifierKey()
 	var leaves [][]byte
-	if err := l.db.View(func(tx *bbolt.Tx) error {
+	if err := l.db.Load().View(func(tx *bbolt.Tx) error {
 		r, err := openRows(tx)
 		if err != nil {
 			return err
