@@ -28,8 +28,12 @@ func (p *passage) ask(ctx context.Context, req Request, module routing.Module, o
 	if err != nil {
 		return admitted{}, err
 	}
+	at, err := p.g.decisionTime()
+	if err != nil {
+		return admitted{}, err
+	}
 	in := policy.Admission{
-		Version: policy.InputVersion, Time: p.g.now().UTC(), Job: req.ID, Subject: req.Subject,
+		Version: policy.InputVersion, Time: at, Job: req.ID, Subject: req.Subject,
 		Project: req.Project, Purpose: req.Purpose, Dataset: req.Dataset,
 		Request: policy.Request{Algorithm: req.Algorithm, Module: module.Digest, Runner: module.Runner, Where: req.Where, MaxPrice: req.MaxPrice, Copies: req.Copies},
 		History: history,
@@ -52,12 +56,21 @@ func (p *passage) ask(ctx context.Context, req Request, module routing.Module, o
 	if err := tightens(req, v); err != nil {
 		return admitted{}, err
 	}
+	// A view hands data out as they are read: there is nothing for people to look
+	// at first.
+	if module.Name == viewModule && v.Limits.Reviews > 0 {
+		return admitted{}, sallyport.Errorf("admit", sallyport.Denied, "Submit a job: its result is given out when they agree.",
+			"people must agree to what leaves dataset %s, and nobody can look at a view beforehand", req.Dataset)
+	}
 	if err := p.g.parts.Projects[req.Project].bounds(req.Dataset, v.Rows); err != nil {
 		return admitted{}, err
 	}
 	o.Say = fmt.Sprintf("%s may be used for %s: %s, %d of %d columns leave, by %s",
 		req.Dataset, req.Purpose, v.Destination, leaving(v), len(ds.Columns), rulesOf(v))
 	p.job.Side = v.Destination
+	if n := v.Limits.Reviews; n != 0 {
+		p.job.Review = &Awaited{Needs: n}
+	}
 	return admitted{Admission: in, Dataset: ds, Admit: v}, nil
 }
 
@@ -107,8 +120,11 @@ func (p *passage) release(ctx context.Context, h held, o *outcome) (released, er
 			Rows: h.Admit.Rows,
 		},
 	}
-	in.Time = p.g.now().UTC()
 	o.Lease = h.Lease
+	var err error
+	if in.Time, err = p.g.decisionTime(); err != nil {
+		return released{}, err
+	}
 	v, err := p.g.parts.Policy.Release(ctx, in)
 	o.verdict(v)
 	o.Facts = map[string]any{"input": in, "verdict": v}

@@ -34,6 +34,9 @@ func (p *passage) judge(ctx context.Context, f finished, o *outcome) (judged, er
 	}
 	o.Facts = map[string]any{"judgment": out.Judgment, "truth": out.Truth}
 	o.Say = out.Judgment.Explain
+	if f.sealedLips() {
+		o.Say = "the results were compared"
+	}
 	return out, nil
 }
 
@@ -121,7 +124,7 @@ func (p *passage) verify(ctx context.Context, j judged, o *outcome) (verified, e
 	if out.Winner.Assignment == "" {
 		return verified{}, sallyport.Errorf("verify", sallyport.Damaged, "Nobody was paid; submit again.", "no result is what its node claimed")
 	}
-	o.Say = fmt.Sprintf("result %s of %s accepted; %s", out.Winner.Claim.Short(), out.Winner.Node, paidFor(right, wrong, out.Cost))
+	o.Say = fmt.Sprintf("result %s of %s accepted; %s", j.named(out.Winner.Claim), out.Winner.Node, paidFor(right, wrong, out.Cost))
 	p.job.Cost, p.job.Nodes = out.Cost, rightNodes(j.Outcomes, right)
 	return out, nil
 }
@@ -163,21 +166,17 @@ func (g *Gateway) checkResult(ctx context.Context, oc routing.Outcome, key *seal
 }
 
 func (g *Gateway) openResult(ctx context.Context, oc routing.Outcome, key *seal.Key, dst io.Writer) error {
-	obj, err := g.parts.Hold.Open(ctx, oc.Result.Ref)
+	plain, err := g.resultReader(ctx, oc.Result.Ref, key)
 	if err != nil {
 		return err
 	}
-	defer obj.Close()
-	plain, err := seal.Reader(obj, key)
-	if err != nil {
-		return err
-	}
+	defer plain.Close()
 	_, err = io.Copy(dst, plain)
 	return err
 }
 
 // keep opens the accepted result on premises and stores it for its researcher.
-func (p *passage) keep(ctx context.Context, v verified, o *outcome) (kept, error) {
+func (p *passage) keep(ctx context.Context, v reviewed, o *outcome) (kept, error) {
 	key, err := p.g.parts.Issuer.Fetch(ctx, v.Results)
 	if err != nil {
 		return kept{}, err
@@ -197,10 +196,33 @@ func (p *passage) keep(ctx context.Context, v verified, o *outcome) (kept, error
 	if err != nil {
 		return kept{}, err
 	}
+	if v.Said != nil {
+		if err := p.keepSaid(ctx, *v.Said, key); err != nil {
+			return kept{}, err
+		}
+	}
 	p.job.Result, p.job.Digest = &to, v.Winner.Claim
 	o.Facts = map[string]any{"result": to, "digest": v.Winner.Claim, "size": info.Size}
 	o.Say = fmt.Sprintf("%d bytes in %s", info.Size, to)
-	return kept{verified: v, Result: to}, nil
+	return kept{reviewed: v, Result: to}, nil
+}
+
+// keepSaid stores what the module said for the researcher, after review.
+func (p *passage) keepSaid(ctx context.Context, s said, key *seal.Key) error {
+	to := p.logRef()
+	_, err := p.g.parts.Results.Put(ctx, to, func(w io.Writer) error {
+		plain, err := p.g.resultReader(ctx, s.Parcel.Ref, key)
+		if err != nil {
+			return err
+		}
+		defer plain.Close()
+		_, err = io.Copy(w, prove(plain, s.Digest))
+		return err
+	})
+	if err == nil {
+		p.job.Log = &to
+	}
+	return err
 }
 
 // close ends the keys' lives with the job's, and empties the hold.
@@ -338,9 +360,15 @@ func (p *passage) cancelRuns(ctx context.Context) error {
 	return nil
 }
 
-// results is the lease of the key that this job's results are sealed to.
+// results is the lease of the key that this job's results are sealed to. It
+// outlives the data's key, by the time that people have to review a result where
+// policy asks for that: nobody but the issuer holds it.
 func (p *passage) results(ctx context.Context, r released) (seal.Lease, error) {
-	return p.g.parts.Issuer.Issue(ctx, "result/"+string(p.job.ID), r.Parcel.Until.Sub(p.g.now())+resultGrace)
+	ttl := r.Parcel.Until.Sub(p.g.now()) + resultGrace
+	if r.Admit.Limits.Reviews != 0 {
+		ttl += p.g.parts.ReviewWithin
+	}
+	return p.g.parts.Issuer.Issue(ctx, "result/"+string(p.job.ID), ttl)
 }
 
 func rightNodes(outcomes []routing.Outcome, right []string) []string {

@@ -20,6 +20,7 @@ import (
 	"sallyport/audit"
 	"sallyport/catalog"
 	"sallyport/policy"
+	"sallyport/register"
 	"sallyport/routing"
 	"sallyport/seal"
 	"sallyport/store"
@@ -29,6 +30,7 @@ import (
 type Algorithm struct {
 	Module routing.Module
 	Doc    string
+	Media  string // media type of what it gives, e.g. text/csv; "" unsaid
 }
 
 // Project is a group of people with purposes and a budget.
@@ -44,7 +46,10 @@ type Parts struct {
 	Catalog *catalog.Catalog
 	Policy  *policy.Engine
 	Site    map[string]any // data.site, as policy sees it
-	Runner  *anonymize.Runner
+	// Register holds grants, consents and exceptions; nil is an empty one that
+	// cannot be changed.
+	Register *register.Register
+	Runner   *anonymize.Runner
 	// Hierarchy opens a generalization hierarchy of the site by name.
 	Hierarchy func(name string) (io.ReadCloser, error)
 	Issuer    seal.Issuer
@@ -63,6 +68,10 @@ type Parts struct {
 	MemoryMB   int64         // a module's memory
 	Walltime   time.Duration // a module's time
 	ViewLimit  int64         // bytes of ciphertext that views may take; 0 is no limit
+
+	// ReviewWithin is how long a result waits for people where policy asks for
+	// them; then it is destroyed. 0 is 7 days.
+	ReviewWithin time.Duration
 
 	UploadTTL    time.Duration // how long an upload's key lives; 0 is 30 days
 	UploadLimit  int64         // bytes of one upload; 0 is 64 GiB
@@ -92,6 +101,7 @@ var errStopping = errors.New("the gateway is stopping")
 
 // Gateway takes jobs through the passage. Methods are safe for concurrent use.
 type Gateway struct {
+	clock   clock // of decisions
 	parts   Parts
 	journal *Journal
 	log     *slog.Logger
@@ -100,6 +110,10 @@ type Gateway struct {
 
 	strangers strangers
 
+	showing sync.Mutex // who gives policy data, one at a time
+	stale   bool       // what was read of the data is not in force, or not noted
+	noted   *noted     // the data in force, as the log has them; nil: not read yet
+
 	mu      sync.Mutex
 	root    context.Context
 	stop    context.CancelCauseFunc
@@ -107,7 +121,9 @@ type Gateway struct {
 	ended   map[sallyport.JobID]chan struct{} // closed when the job's goroutine ends
 	watch   map[int]watcher
 	watches int
-	used    map[string]time.Time       // views by key: when they were last looked at
+	used    map[string]time.Time              // views by key: when they were last looked at
+	wakes   map[sallyport.JobID]chan struct{} // jobs that wait for review
+	opining sync.Mutex
 	pending map[string]request         // acts that wait for a second person
 	steps   map[sallyport.JobID]string // where running jobs are; the journal knows finished steps only
 	running sync.WaitGroup
@@ -122,6 +138,9 @@ func New(p Parts) (*Gateway, error) {
 	if p.Retry == 0 {
 		p.Retry = 5 * time.Second
 	}
+	if p.ReviewWithin == 0 {
+		p.ReviewWithin = reviewWithin
+	}
 	if p.UploadTTL == 0 {
 		p.UploadTTL = uploadTTL
 	}
@@ -133,7 +152,7 @@ func New(p Parts) (*Gateway, error) {
 	}
 	return &Gateway{parts: p, journal: p.Journal, log: p.Log, slots: make(chan struct{}, max(1, cmpOr(p.Parallel, 4))),
 		cancels: map[sallyport.JobID]context.CancelCauseFunc{}, ended: map[sallyport.JobID]chan struct{}{}, watch: map[int]watcher{},
-		steps: map[sallyport.JobID]string{}, pending: map[string]request{}, used: map[string]time.Time{}}, nil
+		steps: map[sallyport.JobID]string{}, pending: map[string]request{}, wakes: map[sallyport.JobID]chan struct{}{}, used: map[string]time.Time{}}, nil
 }
 
 func cmpOr(n, otherwise int) int {
@@ -147,6 +166,9 @@ func (g *Gateway) now() time.Time { return g.parts.Now() }
 
 // Start continues every unfinished job and takes new ones until Stop.
 func (g *Gateway) Start(ctx context.Context) error {
+	if err := g.startClock(ctx); err != nil {
+		return err
+	}
 	if _, err := g.parts.Catalog.Refresh(); err != nil {
 		return err
 	}
@@ -291,6 +313,9 @@ func (g *Gateway) OpenLog(ctx context.Context, id sallyport.JobID) (io.ReadClose
 	if err != nil {
 		return nil, err
 	}
+	if job.Log == nil && job.Review != nil {
+		return nil, sallyport.Errorf("log", sallyport.NotFound, "`sallyport job show` tells how it stands.", "what the module of job %s says is reviewed with its result, and was not given out", id)
+	}
 	if job.Log == nil {
 		return io.NopCloser(strings.NewReader("")), nil
 	}
@@ -319,19 +344,38 @@ func (g *Gateway) Nodes(ctx context.Context) ([]routing.Node, error) {
 func (g *Gateway) Audit() *audit.Log { return g.parts.Audit }
 
 func (g *Gateway) refreshCatalog(ctx context.Context) error {
+	g.showing.Lock()
+	defer g.showing.Unlock()
 	changed, err := g.parts.Catalog.Refresh()
 	if err != nil {
 		return err
 	}
-	if changed {
-		return g.showPolicy(ctx)
+	if changed || g.stale {
+		return g.show(ctx)
 	}
 	return nil
 }
 
-// showPolicy gives the policy engine the catalog and the site as data.
+// showPolicy gives the policy engine the catalog, the site and the register as
+// data.
 func (g *Gateway) showPolicy(ctx context.Context) error {
-	return g.parts.Policy.SetOverlay(ctx, map[string]any{"catalog": g.parts.Catalog.Data(), "site": g.parts.Site})
+	g.showing.Lock()
+	defer g.showing.Unlock()
+	return g.show(ctx)
+}
+
+// show puts the data into force and notes which they are. What fails is tried
+// again before the next decision. g.showing is held.
+func (g *Gateway) show(ctx context.Context) error {
+	g.stale = true
+	if err := g.overlay(ctx); err != nil {
+		return err
+	}
+	if err := g.noteData(ctx); err != nil {
+		return err
+	}
+	g.stale = false
+	return nil
 }
 
 func (g *Gateway) algorithm(name string) (Algorithm, error) {
@@ -378,4 +422,13 @@ func (g *Gateway) passEnv(ctx context.Context, project string) (anonymize.PassEn
 		keys[purpose] = k
 	}
 	return anonymize.PassEnv{Hierarchy: g.parts.Hierarchy, Key: func(purpose string) []byte { return keys[purpose] }}, nil
+}
+
+// May reports whether policy lets somebody do an act outside the passage. A
+// bundle that has no rule on acts leaves them to roles.
+func (g *Gateway) May(ctx context.Context, who Subject, act string, roles ...string) bool {
+	if g.parts.Policy.RulesOnActs() {
+		return g.parts.Policy.May(ctx, who, act)
+	}
+	return slices.ContainsFunc(roles, func(r string) bool { return slices.Contains(who.Roles, r) })
 }

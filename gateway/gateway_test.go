@@ -81,7 +81,7 @@ func TestThroughBothDoors(t *testing.T) {
 			steps = append(steps, r.Entry.Step)
 		}
 	}
-	if got, want := strings.Join(steps, " · "), "admit · hold · release · place · hand over · run · judge · verify · keep · close"; got != want {
+	if got, want := strings.Join(steps, " · "), "admit · hold · release · place · hand over · run · judge · verify · review · keep · close"; got != want {
 		t.Errorf("steps %s", got)
 	}
 	history, err := l.g.Releases("patients")

@@ -30,12 +30,13 @@ type Request struct {
 type State string
 
 const (
-	Queued   State = "queued"
-	Running  State = "running"
-	Done     State = "done"
-	Refused  State = "denied"   // policy said no, at either door
-	Failed   State = "failed"   // could not be carried out; undone
-	Canceled State = "canceled" // the caller gave up; undone
+	Queued    State = "queued"
+	Running   State = "running"
+	Reviewing State = "waiting for review" // people must agree before the result is given out
+	Done      State = "done"
+	Refused   State = "denied"   // policy said no, at either door
+	Failed    State = "failed"   // could not be carried out; undone
+	Canceled  State = "canceled" // the caller gave up; undone
 )
 
 // Final reports whether nothing more will happen to the job.
@@ -64,6 +65,7 @@ type Job struct {
 	Result  *sallyport.Ref        `json:"result,omitempty"`
 	Digest  sallyport.Digest      `json:"digest,omitempty"` // of the result
 	Cost    sallyport.Money       `json:"cost"`
+	Review  *Awaited              `json:"review,omitempty"` // nil where policy asks for none
 	Ended   time.Time             `json:"ended,omitzero"`
 	Steps   []StepDone            `json:"steps,omitempty"`
 	// Log is where the end of the module's standard error is kept. It may quote

@@ -25,6 +25,7 @@ var (
 	viewsBucket    = []byte("views")    // view key → View
 	uploadsBucket  = []byte("uploads")  // upload → Upload
 	stagingsBucket = []byte("stagings") // multipart upload → staging
+	reviewsBucket  = []byte("reviews")  // job → Review
 )
 
 // OpenJournal opens or makes the journal at path. One process at a time.
@@ -44,7 +45,7 @@ func openJournal(path string, readOnly bool) (*Journal, error) {
 	}
 	if !readOnly {
 		err = db.Update(func(tx *bolt.Tx) error {
-			for _, b := range [][]byte{jobsBucket, stepsBucket, releasesBucket, viewsBucket, uploadsBucket, stagingsBucket} {
+			for _, b := range [][]byte{jobsBucket, stepsBucket, releasesBucket, viewsBucket, uploadsBucket, stagingsBucket, reviewsBucket} {
 				if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 					return err
 				}
@@ -145,7 +146,10 @@ func (j *Journal) Job(id sallyport.JobID) (Job, error) {
 		if v == nil {
 			return nil
 		}
-		return json.Unmarshal(v, &job)
+		if err := json.Unmarshal(v, &job); err != nil {
+			return err
+		}
+		return countAgreed(tx, &job)
 	})
 	if err != nil {
 		return job, sallyport.E("journal", sallyport.Damaged, err, "")
@@ -169,6 +173,9 @@ func (j *Journal) Jobs() ([]Job, error) {
 			if err := json.Unmarshal(v, &job); err != nil {
 				return err
 			}
+			if err := countAgreed(tx, &job); err != nil {
+				return err
+			}
 			jobs = append(jobs, job)
 			return nil
 		})
@@ -178,6 +185,54 @@ func (j *Journal) Jobs() ([]Job, error) {
 	}
 	slices.SortStableFunc(jobs, func(a, b Job) int { return a.Submitted.Compare(b.Submitted) })
 	return jobs, nil
+}
+
+// countAgreed fills in how many people agreed, which the review knows.
+func countAgreed(tx *bolt.Tx, job *Job) error {
+	b := tx.Bucket(reviewsBucket)
+	if job.Review == nil || b == nil {
+		return nil
+	}
+	v := b.Get([]byte(job.ID))
+	if v == nil {
+		return nil
+	}
+	var r Review
+	if err := json.Unmarshal(v, &r); err != nil {
+		return err
+	}
+	job.Review.Agreed = r.Agreed()
+	return nil
+}
+
+// review returns the review of a job, or a sallyport.NotFound.
+func (j *Journal) review(id sallyport.JobID) (Review, error) {
+	var r Review
+	err := j.db.View(func(tx *bolt.Tx) error {
+		if v := tx.Bucket(reviewsBucket).Get([]byte(id)); v != nil {
+			return json.Unmarshal(v, &r)
+		}
+		return nil
+	})
+	if err != nil {
+		return r, sallyport.E("journal", sallyport.Damaged, err, "")
+	}
+	if r.Job == "" {
+		return r, sallyport.Errorf("review", sallyport.NotFound, "`sallyport job review` lists what waits.", "job %s waits for no review", id)
+	}
+	return r, nil
+}
+
+// putReview keeps a review.
+func (j *Journal) putReview(r Review) error {
+	v, err := json.Marshal(r)
+	if err != nil {
+		return sallyport.E("journal", sallyport.Internal, err, "")
+	}
+	if err := j.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(reviewsBucket).Put([]byte(r.Job), v) }); err != nil {
+		return journalError(err)
+	}
+	return nil
 }
 
 // addRelease adds a line to a dataset's release history, once per job.

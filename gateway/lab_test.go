@@ -22,6 +22,7 @@ import (
 	"sallyport/gateway"
 	"sallyport/policies"
 	"sallyport/policy"
+	"sallyport/register"
 	"sallyport/routing"
 	"sallyport/seal"
 	"sallyport/seal/keyfile"
@@ -41,6 +42,9 @@ type lab struct {
 	hold    *mem.Store
 	results *mem.Store
 	data    *mem.Store
+
+	registerFile string
+	keyClock     func() time.Time // of the issuer; leases end by the real one
 }
 
 const patients = `id: patients
@@ -68,7 +72,7 @@ func table(rows int) string {
 // newLab builds it; change may alter parts before the gateway is made.
 func newLab(t *testing.T, change func(*lab)) *lab {
 	t.Helper()
-	l := &lab{t: t, events: &strings.Builder{}}
+	l := &lab{t: t, events: &strings.Builder{}, keyClock: time.Now}
 	ctx := t.Context()
 	dir := t.TempDir()
 	must := func(err error) {
@@ -111,11 +115,17 @@ func newLab(t *testing.T, change func(*lab)) *lab {
 				"rows": map[string]any{"patients": map[string]any{"mrn": []string{"M00000", "M00001", "M00025"}}}},
 		},
 	}
-	p.Policy, err = policy.New(ctx, policy.Config{Bundle: policies.FS, Overlay: map[string]any{"catalog": p.Catalog.Data(), "site": p.Site},
+	l.registerFile = filepath.Join(dir, "register.json")
+	p.Register, err = register.Open(l.registerFile)
+	must(err)
+	_, _, err = p.Register.Apply("", register.PutGrant{Dataset: "restricted", Project: "pilot", Grant: register.Grant{By: "steward",
+		Purposes: []string{"research"}, Reason: "the lab's own", Since: time.Now().Add(-time.Hour), Until: time.Now().AddDate(1, 0, 0)}})
+	must(err)
+	p.Policy, err = policy.New(ctx, policy.Config{Bundle: policies.FS, Overlay: map[string]any{"catalog": p.Catalog.Data(), "site": p.Site, "register": p.Register.Data()},
 		Deadline: 10 * time.Second}) // the race detector is slow
 	must(err)
 	p.Runner = anonymize.NewRunner([]anonymize.Format{csv.New()}, []anonymize.Transform{transform.Pseudonym{}, transform.Generalize{}, transform.Drop{}})
-	keys, err := keyfile.Open(keyfile.Config{Dir: filepath.Join(dir, "keys")}, time.Now)
+	keys, err := keyfile.Open(keyfile.Config{Dir: filepath.Join(dir, "keys")}, func() time.Time { return l.keyClock() })
 	must(err)
 	l.issuer = &spyIssuer{Issuer: keys}
 	p.Issuer, p.Deriver = l.issuer, keys
@@ -137,7 +147,10 @@ func newLab(t *testing.T, change func(*lab)) *lab {
 		fmt.Fprintf(l.events, "%s %s %s\n", e.Step, e.Phase, e.Text)
 	}
 	l.far = newFarSide(t, l.hold, "n1", "n2", "n3")
-	p.Backends = []routing.Backend{l.far, newNearSide(t, l.hold)}
+	near := newNearSide(t, l.hold)
+	near.now = func() time.Time { return p.Now() }
+	l.far.now = near.now
+	p.Backends = []routing.Backend{l.far, near}
 	if change != nil {
 		change(l)
 	}
@@ -250,8 +263,10 @@ type farSide struct {
 	Lies     map[string]func(plain string) (claim, sealed string) // by node
 	Seen     map[string]string                                    // node → plaintext it was given
 	Refuse   map[string]string                                    // node → failure
+	Log      string                                               // what the module says, everywhere
 	Block    chan struct{}                                        // if set, runs wait for it or for Cancel
 	canceled map[string]bool
+	now      func() time.Time
 }
 
 func newFarSide(t *testing.T, hold store.Store, names ...string) *farSide {
@@ -264,7 +279,7 @@ func newNearSide(t *testing.T, hold store.Store) *farSide {
 
 func newSide(t *testing.T, hold store.Store, backend string, side sallyport.Destination, names ...string) *farSide {
 	f := &farSide{t: t, side: side, name: backend, hold: hold, keys: map[string]*seal.Key{}, runs: map[string]*farRun{},
-		Lies: map[string]func(string) (string, string){}, Seen: map[string]string{}, Refuse: map[string]string{}, canceled: map[string]bool{}}
+		Lies: map[string]func(string) (string, string){}, Seen: map[string]string{}, Refuse: map[string]string{}, canceled: map[string]bool{}, now: time.Now}
 	for i, n := range names {
 		k, err := seal.Generate()
 		if err != nil {
@@ -288,7 +303,7 @@ func (f *farSide) Nodes(context.Context) ([]routing.Node, error) {
 	defer f.mu.Unlock()
 	out := append([]routing.Node{}, f.nodes...)
 	for i := range out {
-		out[i].Seen = time.Now()
+		out[i].Seen = f.now()
 	}
 	return out, nil
 }
@@ -349,7 +364,7 @@ func (r *farRun) Events(ctx context.Context) iter.Seq2[routing.Event, error] {
 }
 
 func (f *farSide) execute(ctx context.Context, a routing.Assignment) (routing.Outcome, error) {
-	oc := routing.Outcome{Assignment: a.ID, Node: a.Node.ID, Seconds: 36}
+	oc := routing.Outcome{Assignment: a.ID, Node: a.Node.ID, Seconds: 36, Log: f.Log}
 	f.mu.Lock()
 	refuse, lie := f.Refuse[a.Node.ID], f.Lies[a.Node.ID]
 	f.mu.Unlock()

@@ -49,7 +49,7 @@ func TestTwoPeopleWherePolicyWantsThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := string(bundle["data.json"].Data)
-	bundle["data.json"] = &fstest.MapFile{Data: []byte(replaceOnce(t, data, `"two_person": []`, `"two_person": ["key.destroy"]`))}
+	bundle["data.json"] = &fstest.MapFile{Data: []byte(replaceOnce(t, data, `"two_person": [`, `"two_person": ["key.destroy", `))}
 	l := newLab(t, func(l *lab) {
 		l.parts.Policy, err = policy.New(t.Context(), policy.Config{Bundle: bundle, Overlay: map[string]any{"catalog": l.parts.Catalog.Data(), "site": l.parts.Site}})
 		if err != nil {

@@ -218,24 +218,25 @@ func (p *passage) start(ctx context.Context, h handed, o *outcome) (finished, er
 		}
 		return finished{}, err
 	}
-	if err := p.keepLog(ctx, outcomes); err != nil {
+	said, err := p.keepLog(ctx, h, outcomes)
+	if err != nil {
 		return finished{}, err
 	}
 	outcomes = withoutLogs(outcomes)
-	f := finished{handed: h, executions: executions{
+	f := finished{handed: h, executions: executions{Said: said,
 		Outcomes: append(slices.Clone(h.Earlier.Outcomes), outcomes...), Charges: map[string]sallyport.Money{}}}
 	maps.Copy(f.Charges, h.Earlier.Charges)
-	var said []string
+	var told []string
 	for i, oc := range outcomes {
 		f.Charges[oc.Assignment] = charge(h.Assignments[i].Node, oc, h.Placement.Chosen[i].Cost)
 		if oc.Failure != "" {
-			said = append(said, fmt.Sprintf("%s failed: %s", oc.Node, oc.Failure))
+			told = append(told, fmt.Sprintf("%s failed: %s", oc.Node, oc.Failure))
 		} else {
-			said = append(said, fmt.Sprintf("%s %.2f s → %s", oc.Node, oc.Seconds, oc.Claim.Short()))
+			told = append(told, fmt.Sprintf("%s %.2f s → %s", oc.Node, oc.Seconds, h.named(oc.Claim)))
 		}
 	}
 	o.Facts = map[string]any{"outcomes": outcomes}
-	o.Say = strings.Join(said, ", ")
+	o.Say = strings.Join(told, ", ")
 	return f, nil
 }
 
@@ -325,7 +326,11 @@ func (p *passage) mayTryAgain(f finished) error {
 		}
 	}
 	if own == len(last) {
-		return sallyport.Errorf("run", sallyport.Invalid, "`sallyport job logs` shows what the module said; mend it or its arguments and submit again.",
+		hint := "`sallyport job logs` shows what the module said; mend it or its arguments and submit again."
+		if f.sealedLips() {
+			hint = "What it said is kept from you, because results of this job are reviewed; try it on a dataset whose results are not."
+		}
+		return sallyport.Errorf("run", sallyport.Invalid, hint,
 			"the module failed everywhere: %s", strings.Join(why, "; "))
 	}
 	if f.Attempt >= maxAttempts {
@@ -335,22 +340,47 @@ func (p *passage) mayTryAgain(f finished) error {
 	return nil
 }
 
+// sealedLips says that people must agree before the researcher gets anything
+// that depends on the data: not the result, not what the module said, and no
+// digest either, by which a result of few possible values could be guessed.
+func (a admitted) sealedLips() bool { return a.Admit.Limits.Reviews != 0 }
+
+// named is how steps speak of a result to those who watch.
+func (a admitted) named(claim sallyport.Digest) string {
+	if a.sealedLips() {
+		return "sealed"
+	}
+	return claim.Short()
+}
+
 // keepLog stores what the module said where the results are: it may quote the
-// data, and is its researcher's alone.
-func (p *passage) keepLog(ctx context.Context, outcomes []routing.Outcome) error {
+// data, and is its researcher's alone. Where results are reviewed it is sealed
+// to their key instead, and returned.
+func (p *passage) keepLog(ctx context.Context, h handed, outcomes []routing.Outcome) (*said, error) {
+	if h.sealedLips() {
+		s, err := p.sealLog(ctx, h.released, outcomes)
+		if s == nil {
+			s = h.Earlier.Said
+		}
+		return s, err
+	}
 	for _, oc := range outcomes {
 		if oc.Log == "" {
 			continue
 		}
-		to := sallyport.Ref{Store: p.g.parts.ResultsName, Key: string(p.job.ID) + "/log.txt"}
+		to := p.logRef()
 		_, err := p.g.parts.Results.Put(ctx, to, func(w io.Writer) error {
 			_, err := io.WriteString(w, oc.Log)
 			return err
 		})
 		p.job.Log = &to
-		return err // deterministic modules say the same everywhere: one log is enough
+		return nil, err // deterministic modules say the same everywhere: one log is enough
 	}
-	return nil
+	return nil, nil
+}
+
+func (p *passage) logRef() sallyport.Ref {
+	return sallyport.Ref{Store: p.g.parts.ResultsName, Key: string(p.job.ID) + "/log.txt"}
 }
 
 func withoutLogs(outcomes []routing.Outcome) []routing.Outcome {

@@ -61,8 +61,12 @@ type (
 		Winner routing.Outcome `json:"winner"`
 		Cost   sallyport.Money `json:"cost"`
 	}
-	kept struct {
+	reviewed struct {
 		verified
+		Agreed []string `json:"agreed,omitempty"` // people, where policy asked for any
+	}
+	kept struct {
+		reviewed
 		Result sallyport.Ref `json:"result"`
 	}
 )
@@ -70,7 +74,8 @@ type (
 // executions are how a job's runs ended, and what each costs if it is accepted.
 type executions struct {
 	Outcomes []routing.Outcome          `json:"outcomes"`
-	Charges  map[string]sallyport.Money `json:"charges"` // by assignment
+	Charges  map[string]sallyport.Money `json:"charges"`        // by assignment
+	Said     *said                      `json:"said,omitempty"` // what the module said, where it is reviewed
 }
 
 // maxAttempts bounds how often a job is placed when nodes fail.
@@ -102,7 +107,11 @@ func (p *passage) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k, err := step(ctx, p, "keep", v, p.keep)
+	ok, err := step(ctx, p, "review", v, p.review)
+	if err != nil {
+		return err
+	}
+	k, err := step(ctx, p, "keep", ok, p.keep)
 	if err != nil {
 		return later(err)
 	}

@@ -49,7 +49,7 @@ func (l *lab) rows(project string, filter map[string]any) {
 	projects[project] = changed
 	site := maps.Clone(l.parts.Site)
 	site["projects"] = projects
-	if err := l.parts.Policy.SetOverlay(l.t.Context(), map[string]any{"catalog": l.parts.Catalog.Data(), "site": site}); err != nil {
+	if err := l.parts.Policy.SetOverlay(l.t.Context(), map[string]any{"catalog": l.parts.Catalog.Data(), "site": site, "register": l.parts.Register.Data()}); err != nil {
 		l.t.Error(err)
 	}
 }

@@ -17,6 +17,7 @@ type passage struct {
 	began time.Time // of the current step
 	view  string    // set if it is cut short: what is made is a view of that key
 	also  func(Event)
+	slot  *slot // that it runs in; a view needs none
 }
 
 // launch takes a job through the passage in a goroutine of its own.
@@ -36,26 +37,23 @@ func (g *Gateway) launch(job Job) {
 			cancel(nil)
 			close(ended)
 		}()
-		select {
-		case g.slots <- struct{}{}:
-			defer func() { <-g.slots }()
-		case <-ctx.Done():
-			if errors.Is(context.Cause(ctx), errStopping) {
-				return
-			}
+		s := &slot{of: g.slots}
+		defer s.give()
+		if err := s.take(ctx); errors.Is(err, errStopping) {
+			return
 		}
-		g.persist(ctx, job)
+		g.persist(ctx, job, s)
 	})
 }
 
 // persist takes a job to its end. What cannot be recorded now is tried again
 // from where the journal stands, as after a restart, for as long as the log may
 // still be written.
-func (g *Gateway) persist(ctx context.Context, job Job) {
+func (g *Gateway) persist(ctx context.Context, job Job, s *slot) {
 	again := time.NewTicker(g.parts.Retry)
 	defer again.Stop()
 	for {
-		p := &passage{g: g, job: job}
+		p := &passage{g: g, job: job, slot: s}
 		err := p.whole(ctx)
 		if err == nil {
 			return
@@ -74,6 +72,11 @@ func (g *Gateway) persist(ctx context.Context, job Job) {
 		}
 		if j, err := g.journal.Job(job.ID); err == nil {
 			job = j
+		}
+		if !s.held { // it waited for people
+			if err := s.take(ctx); errors.Is(err, errStopping) {
+				return
+			}
 		}
 	}
 }
@@ -182,11 +185,7 @@ func later(err error) error {
 	return err
 }
 
-func (p *passage) point(step, point string) {
-	if p.g.parts.Point != nil {
-		p.g.parts.Point(step, point)
-	}
-}
+func (p *passage) point(step, point string) { p.g.point(step, point) }
 
 func (p *passage) begin(step string) {
 	p.job.Step, p.began = step, p.g.now()

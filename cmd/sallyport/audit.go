@@ -21,12 +21,17 @@ type auditCmd struct {
 	Show       auditShowCmd       `cmd:"" help:"Show one record in full."`
 	Verify     auditVerifyCmd     `cmd:"" help:"Recompute everything and say whether the log is whole."`
 	Checkpoint auditCheckpointCmd `cmd:"" help:"Print the signed checkpoint: keep it elsewhere, and no rollback goes unseen."`
+	Proof      auditProofCmd      `cmd:"" help:"Write a proof of one record that anybody can check offline."`
+	CheckProof auditCheckProofCmd `cmd:"" help:"Check such a proof."`
+	Tiles      auditTilesCmd      `cmd:"" help:"Export the log's tree as a folder that any C2SP monitor reads."`
+	CheckTiles auditCheckTilesCmd `cmd:"" help:"Check such a folder from end to end."`
 }
 
 // logFile is where commands read the log: a file that was named, the live
 // gateway's (a consistent copy of it), or the file of one that does not run.
 type logFile struct {
 	path   string
+	keys   string // folder of the keys of its contents; "": beside it
 	remove bool
 }
 
@@ -41,22 +46,38 @@ func (a *app) logFile(db string) (logFile, error) {
 		if _, err := os.Stat(db); err != nil {
 			return logFile{}, sallyport.E("audit", sallyport.NotFound, err, "Name the log's file with --db.")
 		}
-		return logFile{path: db}, nil
+		f := logFile{path: db}
+		if _, err := os.Stat(db + ".keys"); err != nil {
+			// A copy of this site's log is read with this site's keys. Another's is
+			// not: the keys' names do not fit, and its contents stay sealed.
+			if cfg, err := loadConfig(a.config); err == nil {
+				f.keys = cfg.auditKeys()
+			}
+		}
+		return f, nil
 	}
 	cfg, err := loadConfig(a.config)
 	if err != nil {
 		return logFile{}, err
 	}
-	c, err := control.Dial(a.ctx, cfg.path(cfg.Socket))
+	c, err := a.running(cfg)
 	if err != nil {
+		return logFile{}, err
+	}
+	if c == nil {
 		path := cfg.path(cfg.Audit)
 		if _, err := os.Stat(path); err != nil {
 			return logFile{}, sallyport.Errorf("audit", sallyport.NotFound, "It is made when the gateway first runs.", "no log in %s yet", path)
 		}
 		return logFile{path: path}, nil
 	}
-	return a.copyLog(a.ctx, c)
+	f, err := a.copyLog(a.ctx, c)
+	f.keys = cfg.auditKeys()
+	return f, err
 }
+
+// auditKeys is the folder of the keys that the log's contents are sealed under.
+func (c *Config) auditKeys() string { return c.path(c.Audit) + ".keys" }
 
 func (a *app) copyLog(ctx context.Context, c *control.Client) (logFile, error) {
 	r, err := c.Snapshot(ctx)
@@ -73,7 +94,7 @@ func (a *app) copyLog(ctx context.Context, c *control.Client) (logFile, error) {
 		os.Remove(f.Name())
 		return logFile{}, sallyport.E("audit", sallyport.Unavailable, err, "The gateway may have stopped; try again.")
 	}
-	return logFile{f.Name(), true}, nil
+	return logFile{path: f.Name(), remove: true}, nil
 }
 
 // openLog opens the log that logFile finds; done closes it.
@@ -82,7 +103,7 @@ func (a *app) openLog(db string) (l *audit.Log, done func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if l, err = audit.OpenReadOnly(f.path); err != nil {
+	if l, err = audit.OpenRead(audit.ReadConfig{Path: f.path, Keys: f.keys}); err != nil {
 		f.Close()
 		return nil, nil, err
 	}

@@ -120,5 +120,5 @@ type builtinModule struct {
 }
 
 func (m builtinModule) algorithm(name string) gateway.Algorithm {
-	return gateway.Algorithm{Module: routing.Module{Name: name, Digest: sallyport.DigestOf(m.wasm), Runner: "wasm"}, Doc: m.doc}
+	return gateway.Algorithm{Module: routing.Module{Name: name, Digest: sallyport.DigestOf(m.wasm), Runner: "wasm"}, Doc: m.doc, Media: "text/csv"}
 }

@@ -9,6 +9,7 @@ import (
 
 	"sallyport"
 	"sallyport/gateway/identity"
+	"sallyport/gateway/rulebook"
 	"sallyport/internal/strict"
 )
 
@@ -27,9 +28,13 @@ type Config struct {
 	Socket string `yaml:"socket"`
 	// Catalog is the folder of dataset entries, one YAML file each.
 	Catalog string `yaml:"catalog"`
-	// Policy is the folder of the Rego bundle. Empty: the bundle built into
-	// this binary.
-	Policy string `yaml:"policy"`
+	// Register is the file of grants, consents and exceptions. Empty:
+	// register.json in the state folder.
+	Register string `yaml:"register"`
+	// Policy is where Rego bundles come from: a folder, or a section with a kind.
+	// Empty: the bundle built into this binary. What is there becomes a draft
+	// when it changes; it comes into force when people approve it.
+	Policy PolicyConfig `yaml:"policy"`
 	// Hierarchies is the folder of generalization hierarchies (CSV).
 	Hierarchies string `yaml:"hierarchies"`
 
@@ -56,6 +61,8 @@ type Config struct {
 
 	// S3 is the door for S3 clients.
 	S3 S3Config `yaml:"s3"`
+	// Witness says who vouches for the audit log.
+	Witness WitnessConfig `yaml:"witness"`
 	// Console is the address reserved for the web console.
 	Console ConsoleConfig `yaml:"console"`
 
@@ -90,6 +97,7 @@ type AlgorithmConfig struct {
 	Wasm   string `yaml:"wasm"`   // a WASI preview 1 module; runs anywhere
 	Native string `yaml:"native"` // a program of this machine; runs on local backends only
 	Doc    string `yaml:"doc"`
+	Media  string `yaml:"media"` // media type of its result, e.g. text/csv; reviewers are told if it looks different
 }
 
 // Limits bound every job.
@@ -98,11 +106,18 @@ type Limits struct {
 	Walltime time.Duration `yaml:"walltime"`  // a module's time
 	Patience time.Duration `yaml:"patience"`  // how long a job waits for nodes
 	Parallel int           `yaml:"parallel"`  // jobs at once
+	// ReviewWithin is how long a result waits for people where policy asks for
+	// them; then it is destroyed.
+	ReviewWithin time.Duration `yaml:"review_within"`
+	// PolicyCoverage is the share of lines, in percent, that a policy draft's
+	// tests must reach; PolicyReplay is how far back a draft is replayed.
+	PolicyCoverage float64       `yaml:"policy_coverage"`
+	PolicyReplay   time.Duration `yaml:"policy_replay"`
 }
 
 // PersonConfig is somebody who may ask.
 type PersonConfig struct {
-	Roles    []string `yaml:"roles"`    // researcher, officer, admin, steward
+	Roles    []string `yaml:"roles"`    // researcher, officer, reviewer, admin, steward
 	Projects []string `yaml:"projects"` // they are a member of
 	Users    []string `yaml:"users"`    // operating system users who are this person
 }
@@ -153,8 +168,9 @@ func parseConfig(path string, src []byte) (*Config, error) {
 		Audit: "audit.db", State: "state", Socket: "gateway.sock", Catalog: "catalog", Hierarchies: "hierarchies",
 		Hold: Kind{Kind: "dir", Config: map[string]any{"path": "hold"}}, Results: Kind{Kind: "dir", Config: map[string]any{"path": "results"}},
 		Issuer: Kind{Kind: "keyfile", Config: map[string]any{"dir": "keys"}},
-		Limits: Limits{MemoryMB: 512, Walltime: 10 * time.Minute, Patience: 30 * time.Second, Parallel: 2},
-		dir:    dir, doc: doc,
+		Limits: Limits{MemoryMB: 512, Walltime: 10 * time.Minute, Patience: 30 * time.Second, Parallel: 2, ReviewWithin: 7 * 24 * time.Hour,
+			PolicyCoverage: rulebook.DefaultCoverage, PolicyReplay: 90 * 24 * time.Hour},
+		dir: dir, doc: doc,
 	}
 	if err := doc.Decode(c); err != nil {
 		return nil, invalid(err)
@@ -168,7 +184,7 @@ func parseConfig(path string, src []byte) (*Config, error) {
 		return nil, invalid(doc.Errorf("$.backends", "backends is empty: nothing could run"))
 	case c.Limits.MemoryMB <= 0 || c.Limits.MemoryMB > 4096:
 		return nil, invalid(doc.Errorf("$.limits.memory_mb", "memory_mb is %d: a WebAssembly module has 1 to 4096", c.Limits.MemoryMB))
-	case c.Limits.Walltime <= 0 || c.Limits.Patience < 0 || c.Limits.Parallel <= 0:
+	case c.Limits.Walltime <= 0 || c.Limits.Patience < 0 || c.Limits.Parallel <= 0 || c.Limits.ReviewWithin <= 0 || c.Limits.PolicyCoverage <= 0 || c.Limits.PolicyCoverage > 100 || c.Limits.PolicyReplay <= 0:
 		return nil, invalid(doc.Errorf("$.limits", "limits must be positive"))
 	}
 	for name, a := range c.Algorithms {

@@ -19,6 +19,7 @@ import (
 	"sallyport/catalog"
 	"sallyport/gateway"
 	"sallyport/gateway/control"
+	"sallyport/register"
 	"sallyport/routing"
 )
 
@@ -67,6 +68,14 @@ func newLab(t *testing.T) *lab {
 		if _, err := cat.Add(d); err != nil {
 			t.Fatal(err)
 		}
+	}
+	r, err := register.Open(cfg.registerFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.Apply("", register.PutGrant{Dataset: "genotypes", Project: "pilot", Grant: register.Grant{By: "steward", Purposes: []string{"research"},
+		Reason: "the lab's own", Since: time.Now().Add(-time.Hour), Until: time.Now().AddDate(1, 0, 0)}}); err != nil {
+		t.Fatal(err)
 	}
 	l := &lab{t: t, dir: dir, cfg: cfg}
 	t.Cleanup(l.stop)
@@ -310,7 +319,7 @@ func TestKilledAtEveryStepOutside(t *testing.T) {
 	l.nodes(l.start(""))
 	l.stop()
 	first := true
-	for _, step := range []string{"admit", "hold", "release", "place", "hand over", "run", "judge", "verify", "keep", "close"} {
+	for _, step := range []string{"admit", "hold", "release", "place", "hand over", "run", "judge", "verify", "review", "keep", "close"} {
 		for _, point := range pointsOfAStep {
 			at := step + "/" + point
 			c := l.start(at)
@@ -332,7 +341,7 @@ func TestKilledAtEveryStepOutside(t *testing.T) {
 // TestKilledAtEveryStepInside does the same to a job that policy keeps local.
 func TestKilledAtEveryStepInside(t *testing.T) {
 	l := newLab(t)
-	for i, step := range []string{"admit", "hold", "release", "place", "hand over", "run", "judge", "verify", "keep", "close"} {
+	for i, step := range []string{"admit", "hold", "release", "place", "hand over", "run", "judge", "verify", "review", "keep", "close"} {
 		for j, point := range pointsOfAStep {
 			at := step + "/" + point
 			c := l.start(at)

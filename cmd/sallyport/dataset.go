@@ -11,7 +11,6 @@ import (
 	"sallyport"
 	"sallyport/anonymize"
 	"sallyport/catalog"
-	"sallyport/gateway/control"
 	"sallyport/store"
 )
 
@@ -304,8 +303,10 @@ func (c datasetShowCmd) Run(a *app) error {
 }
 
 func (a *app) releases(cfg *Config, dataset string) ([]sallyport.Release, error) {
-	if c, err := control.Dial(a.ctx, cfg.path(cfg.Socket)); err == nil {
+	if c, err := a.running(cfg); c != nil {
 		return c.Releases(a.ctx, dataset)
+	} else if err != nil {
+		return nil, err
 	}
 	j, err := openJournal(cfg)
 	if j == nil || err != nil {

@@ -96,6 +96,11 @@ func (c demoCmd) Run(a *app) (err error) {
 			return err
 		}
 		defer stop()
+		if c.Data == "" {
+			if err := grantDemo(a.ctx, w, v); err != nil {
+				return err
+			}
+		}
 		for _, j := range jobs {
 			v.job(j)
 			job, err := runDemoJob(a.ctx, w, j)
@@ -174,6 +179,20 @@ func (c demoCmd) prepare(ctx context.Context, cfg *Config, v *view) ([]demoJob, 
 		{"refusal at door 1: the restricted table may not go out", req("refused-at-door-1", "genotypes", sallyport.Outside), gateway.Refused, "", "admit"},
 		{"refusal at door 2: a finer plan is measured, and is too risky", req("refused-at-door-2", "patients-fine", sallyport.Outside), gateway.Refused, "", "release"},
 	}, nil
+}
+
+// grantDemo lets the project use the restricted table, as its steward would:
+// policy wants that on record.
+func grantDemo(ctx context.Context, w *wiring, v *view) error {
+	v.begin("grant", "genotypes to pilot")
+	until := w.now().AddDate(0, 3, 0)
+	_, err := w.gateway.Grant(ctx, gateway.Subject{ID: "steward", Roles: []string{"steward"}, Credential: "demo"}, gateway.GrantRequest{
+		Dataset: "genotypes", Project: "pilot", Purposes: []string{"research"}, Until: until, Reason: "the demo's restricted table"})
+	if err != nil {
+		return err
+	}
+	v.done("grant", "the steward lets pilot use genotypes until "+until.Format(time.DateOnly)+", on record")
+	return nil
 }
 
 func runDemoJob(ctx context.Context, w *wiring, j demoJob) (gateway.Job, error) {

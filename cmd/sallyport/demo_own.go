@@ -91,13 +91,14 @@ func tryAdmit(ctx context.Context, cfg *Config, d sallyport.Dataset) (policy.Ver
 		return policy.Verdict{}, err
 	}
 	e, err := policy.New(ctx, policy.Config{Bundle: bundle, Overlay: map[string]any{
-		"site": cfg.site(), "catalog": map[string]any{"datasets": map[string]any{d.ID: d}}}})
+		"site": cfg.site(), "register": map[string]any{"grants": map[string]any{}, "consents": map[string]any{}, "exceptions": map[string]any{}}, "catalog": map[string]any{"datasets": map[string]any{d.ID: d}}}})
 	if err != nil {
 		return policy.Verdict{}, err
 	}
+	module := algorithms()["features"].algorithm("features").Module
 	return e.Admit(ctx, policy.Admission{Version: policy.InputVersion, Time: time.Now().UTC(), Job: "plan", Dataset: d.ID, Project: "pilot", Purpose: "research",
 		Subject: gateway.Subject{ID: "researcher", Roles: []string{"researcher"}, Projects: []string{"pilot"}, Credential: "demo"},
-		Request: policy.Request{Algorithm: "features", Where: sallyport.Outside}, History: []sallyport.Release{}})
+		Request: policy.Request{Algorithm: "features", Module: module.Digest, Runner: module.Runner, Where: sallyport.Outside}, History: []sallyport.Release{}})
 }
 
 // measure runs the pass into nowhere and returns what it measured.

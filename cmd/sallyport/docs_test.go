@@ -172,7 +172,7 @@ func newReader(t *testing.T, p page) *reader {
 	if err := errors.Join(os.MkdirAll(bin, 0o700), os.WriteFile(filepath.Join(bin, "sallyport"), []byte(script), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	r.env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "GOFLAGS=", "GOWORK=off")
+	r.env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "GOFLAGS=", "GOWORK=off", "SALLYPORT_STATE="+t.TempDir())
 	return r
 }
 

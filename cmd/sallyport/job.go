@@ -23,6 +23,7 @@ type jobCmd struct {
 	Show   jobShowCmd   `cmd:"" help:"Show a job, step by step."`
 	Logs   jobLogsCmd   `cmd:"" help:"Print what a job's module said."`
 	Result jobResultCmd `cmd:"" help:"Print or save a job's result."`
+	Review jobReviewCmd `cmd:"" help:"Look at results that wait for people to agree, and say so."`
 	Cancel jobCancelCmd `cmd:"" help:"Give a job up: stop it and undo it."`
 }
 
@@ -137,7 +138,7 @@ func (a *app) dial() (*control.Client, *Config, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := control.Dial(a.ctx, cfg.path(cfg.Socket))
+	c, err := a.reach(cfg)
 	return c, cfg, err
 }
 
@@ -147,8 +148,10 @@ func (a *app) jobs() ([]gateway.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c, err := control.Dial(a.ctx, cfg.path(cfg.Socket)); err == nil {
+	if c, err := a.running(cfg); c != nil {
 		return c.Jobs(a.ctx)
+	} else if err != nil {
+		return nil, err
 	}
 	j, err := openJournal(cfg)
 	if j == nil || err != nil {
@@ -200,6 +203,9 @@ func (jobLsCmd) Run(a *app) error {
 		if j.State == gateway.Running {
 			state += " (" + j.Step + ")"
 		}
+		if j.State == gateway.Reviewing {
+			state += fmt.Sprintf(" (%d of %d agreed)", j.Review.Agreed, j.Review.Needs)
+		}
 		rows = append(rows, []string{string(j.ID), state, j.Dataset, j.Purpose, j.Subject.ID, string(j.Side), j.Cost.String(), clock(j.Submitted)})
 	}
 	table(a.out, []string{"job", "state", "dataset", "purpose", "who", "side", "cost", "submitted"}, rows)
@@ -222,7 +228,14 @@ func (c jobShowCmd) Run(a *app) error {
 	if j.Result != nil {
 		result = j.Result.String() + " " + j.Digest.Short()
 	}
-	pairs(a.out, "job", string(j.ID), "state", string(j.State), "who", j.Subject.ID+" ("+j.Subject.Credential+")",
+	review := ""
+	if r := j.Review; r != nil {
+		review = fmt.Sprintf("%d of %d people agreed", r.Agreed, r.Needs)
+		if j.State == gateway.Reviewing {
+			review += ", until " + clock(r.Until)
+		}
+	}
+	pairs(a.out, "job", string(j.ID), "state", string(j.State), "review", review, "who", j.Subject.ID+" ("+j.Subject.Credential+")",
 		"project", j.Project, "purpose", j.Purpose, "dataset", j.Dataset, "algorithm", strings.Join(append([]string{j.Algorithm}, j.Args...), " "),
 		"side", string(j.Side), "nodes", strings.Join(j.Nodes, ", "), "cost", j.Cost.String(), "result", result,
 		"submitted", clock(j.Submitted), "ended", clock(j.Ended), "reasons", strings.Join(j.Reasons, "\n"), "hint", j.Hint)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -25,18 +26,22 @@ type cli struct {
 	Config string `short:"c" default:"sallyport.yaml" placeholder:"FILE" help:"Configuration file."`
 	JSON   bool   `name:"json" help:"Print JSON instead of tables."`
 
-	Demo    demoCmd    `cmd:"" help:"Take generated data through both doors, start to finish, on this machine alone."`
-	Init    initCmd    `cmd:"" help:"Write a commented configuration, the default policy and a catalog."`
-	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
-	Dataset datasetCmd `cmd:"" help:"Describe datasets: add, ls, show, scan, prepare, inbox."`
-	Job     jobCmd     `cmd:"" help:"Use datasets: submit, ls, show, logs, result, cancel."`
-	Key     keyCmd     `cmd:"" help:"Access keys and live keys: new, access, revoke, ls, destroy."`
-	Audit   auditCmd   `cmd:"" help:"See and prove what happened: ls, show, verify, checkpoint."`
-	Policy  policyCmd  `cmd:"" help:"Test the policy bundle."`
-	Node    nodeCmd    `cmd:"" help:"Nodes of the outside: ls, token; and run one from this binary."`
-	Bench   benchCmd   `cmd:"" help:"Measure this binary beside its peers."`
-	Kinds   kindsCmd   `cmd:"" help:"List what this binary can do."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Demo      demoCmd      `cmd:"" help:"Take generated data through both doors, start to finish, on this machine alone."`
+	Init      initCmd      `cmd:"" help:"Write a commented configuration, the default policy and a catalog."`
+	Serve     serveCmd     `cmd:"" help:"Run the gateway."`
+	Dataset   datasetCmd   `cmd:"" help:"Describe datasets: add, ls, show, scan, prepare, inbox."`
+	Grant     grantCmd     `cmd:"" help:"Let projects use datasets for a while: add, ls, revoke."`
+	Consent   consentCmd   `cmd:"" help:"What a dataset's subjects agreed to: add, ls, withdraw."`
+	Exception exceptionCmd `cmd:"" help:"Exceptions from policy, agreed by two people: ask, approve, ls, end."`
+	Job       jobCmd       `cmd:"" help:"Use datasets: submit, ls, show, logs, result, review, cancel."`
+	Key       keyCmd       `cmd:"" help:"Access keys and live keys: new, access, revoke, ls, destroy."`
+	Audit     auditCmd     `cmd:"" help:"See and prove what happened: ls, show, verify, checkpoint."`
+	Policy    policyCmd    `cmd:"" help:"Check, replay, publish, explain: the rules that decide."`
+	Witness   witnessCmd   `cmd:"" help:"Vouch for other labs' logs, and see who vouches for this one: init, serve, ls."`
+	Node      nodeCmd      `cmd:"" help:"Nodes of the outside: ls, token; and run one from this binary."`
+	Bench     benchCmd     `cmd:"" help:"Measure this binary beside its peers."`
+	Kinds     kindsCmd     `cmd:"" help:"List what this binary can do."`
+	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 
 const description = `A data gateway with two doors that are never both open.
@@ -58,6 +63,7 @@ type app struct {
 	errs   io.Writer
 	config string
 	json   bool
+	unkept sync.Once // says that checkpoints cannot be remembered
 }
 
 func run(args []string, out, errs io.Writer) int {

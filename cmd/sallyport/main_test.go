@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -68,8 +70,12 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"flip":  flipByte,
-			"await": awaitOutput,
+			"flip":      flipByte,
+			"awaitfile": awaitFile,
+			"await":     awaitOutput,
+			"keyof":     keyOf,
+			"replace":   replaceText,
+			"freeport":  freeAddress,
 		},
 	})
 }
@@ -88,6 +94,58 @@ func flipByte(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	b[i] ^= 1
 	ts.Check(os.WriteFile(file, b, 0o600))
+}
+
+// keyOf VAR sets a variable to the key in the JSON that was just printed.
+func keyOf(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: keyof VAR")
+	}
+	var out struct {
+		Key string `json:"key"`
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &out))
+	ts.Setenv(args[0], out.Key)
+}
+
+// replaceText FILE OLD NEW replaces the one place where a file holds a text.
+func replaceText(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: replace FILE OLD NEW")
+	}
+	file := ts.MkAbs(args[0])
+	b, err := os.ReadFile(file)
+	ts.Check(err)
+	if strings.Count(string(b), args[1]) != 1 {
+		ts.Fatalf("%s does not hold %q once", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(file, []byte(strings.Replace(string(b), args[1], args[2], 1)), 0o600))
+}
+
+// freeAddress VAR sets a variable to a loopback address that was free just now.
+func freeAddress(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: freeport VAR")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], l.Addr().String())
+	ts.Check(l.Close())
+}
+
+// awaitFile FILE waits until a file is there.
+func awaitFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: awaitfile FILE")
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s never came", args[0])
+		}
+	}
 }
 
 // awaitOutput TEXT COMMAND... repeats a command until its output holds TEXT.

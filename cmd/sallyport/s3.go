@@ -155,12 +155,12 @@ func (w *wiring) openS3(ctx context.Context, people *identity.Directory, log *sl
 		return nil, err
 	}
 	keys := s3Keys{w.access, people, mark}
-	door, err := s3door.New(s3door.Parts{Views: s3Views{w.gateway}, Keys: keys, Region: c.Region, Now: w.now, Log: log})
+	door, err := s3door.New(s3door.Parts{Views: s3Views{w.gateway}, Keys: keys, Region: c.Region, Now: w.now, Log: log, Checkpoint: w.gateway.CheckpointLine})
 	if err != nil {
 		return nil, err
 	}
 	out := &s3Listener{Server: door.Server()}
-	exchange := sts.Parts{People: people, Keys: w.access, Session: session, Token: keys.token, Record: w.gateway, Now: w.now, Log: log}
+	exchange := sts.Parts{People: people, Keys: w.access, Session: session, Token: keys.token, Record: w.gateway, Now: w.now, Log: log, Checkpoint: w.gateway.CheckpointLine}
 	if c.Plain {
 		host, _, err := net.SplitHostPort(c.Listen)
 		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {

@@ -70,6 +70,11 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gate
 	}
 	people := identity.NewDirectory(cfg.people(), identity.Operator())
 	door := control.New(w.gateway, people, enroller, w.access, log)
+	door.UseBook(w.book)
+	witnesses, err := w.openWitnesses(log)
+	if err != nil {
+		return err
+	}
 	console, err := reserve(cfg.Console.Listen)
 	if err != nil {
 		return err
@@ -104,6 +109,10 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gate
 	defer stopSweeping()
 	if w.access != nil {
 		group.Go(func() error { return sweepAccess(sweeping, w, log) })
+	}
+	group.Go(func() error { w.follow(sweeping); return nil })
+	if witnesses != nil {
+		group.Go(func() error { w.haveCosigned(sweeping, witnesses, log); return nil })
 	}
 	err = use(w)
 	stopSweeping()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,14 +15,17 @@ import (
 	"sallyport"
 	"sallyport/anonymize"
 	"sallyport/audit"
+	"sallyport/audit/witness"
 	"sallyport/catalog"
 	"sallyport/gateway"
 	"sallyport/gateway/identity"
+	"sallyport/gateway/rulebook"
 	"sallyport/internal/plug"
 	"sallyport/internal/sandbox"
 	"sallyport/internal/strict"
-	"sallyport/policies"
 	"sallyport/policy"
+	"sallyport/policy/archive"
+	"sallyport/register"
 	"sallyport/routing"
 	"sallyport/routing/local"
 	"sallyport/routing/network"
@@ -42,6 +44,9 @@ type wiring struct {
 	localKey *seal.Key
 	network  *network.Network   // nil where none is configured
 	access   *identity.KeyStore // nil where there is no S3 door
+	book     *rulebook.Book     // of the rules in force
+	source   *followed          // of rules that may be next
+	archive  *archive.Archive
 
 	parts   gateway.Parts
 	gateway *gateway.Gateway
@@ -66,6 +71,7 @@ func wire(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gatew
 	}
 	p := &w.parts
 	p.Now, p.Log, p.HoldName, p.ResultsName = w.now, log, "hold", "results"
+	p.ReviewWithin = cfg.Limits.ReviewWithin
 	p.MemoryMB, p.Walltime, p.Patience, p.Parallel = cfg.Limits.MemoryMB, cfg.Limits.Walltime, cfg.Limits.Patience, cfg.Limits.Parallel
 
 	if p.Journal, err = gateway.OpenJournal(filepath.Join(state, "journal.db")); err != nil {
@@ -87,19 +93,27 @@ func wire(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gatew
 		return w, err
 	}
 	w.closers = append(w.closers, p.Audit)
+	// Before the first record: to sign a log that was rolled back makes a fork.
+	if err := witness.CheckKept(p.Audit, witness.Kept(cfg.path(cfg.Audit))); err != nil {
+		return w, err
+	}
 
 	if p.Catalog, err = catalog.Open(cfg.path(cfg.Catalog)); err != nil {
 		return w, err
 	}
 	p.Site = cfg.site()
-	bundle, err := cfg.bundle()
+	if p.Register, err = register.Open(cfg.registerFile()); err != nil {
+		return w, err
+	}
+	bundle, err := w.openBook(ctx, issuer)
 	if err != nil {
 		return w, err
 	}
-	if p.Policy, err = policy.New(ctx, policy.Config{Bundle: bundle, Deadline: policyDeadline,
-		Overlay: map[string]any{"catalog": p.Catalog.Data(), "site": p.Site}}); err != nil {
+	if p.Policy, err = policy.New(ctx, policy.Config{Bundle: bundle.FS(), Deadline: policyDeadline, Keep: w.archive.Keep,
+		Overlay: map[string]any{"catalog": p.Catalog.Data(), "site": p.Site, "register": p.Register.Data()}}); err != nil {
 		return w, err
 	}
+	w.book.Attach(p.Policy)
 	if err := w.openStores(ctx); err != nil {
 		return w, err
 	}
@@ -254,7 +268,7 @@ func (w *wiring) openModules(state string) (map[string]gateway.Algorithm, error)
 		if err != nil {
 			return nil, err
 		}
-		out[name] = gateway.Algorithm{Module: routing.Module{Name: name, Digest: d, Runner: runner}, Doc: a.Doc}
+		out[name] = gateway.Algorithm{Module: routing.Module{Name: name, Digest: d, Runner: runner}, Doc: a.Doc, Media: a.Media}
 	}
 	return out, nil
 }
@@ -408,19 +422,6 @@ func configError(err error) error {
 		return err
 	}
 	return sallyport.E("configuration", sallyport.Invalid, err, "`sallyport kinds` lists what this binary can do.")
-}
-
-// bundle is the policy that the configuration names, or the built-in one.
-func (c *Config) bundle() (fs.FS, error) {
-	if c.Policy == "" {
-		return policies.FS, nil
-	}
-	dir := c.path(c.Policy)
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil, sallyport.Errorf("policy", sallyport.NotFound, "Run `sallyport init DIR`, or leave `policy:` out to use the built-in bundle.",
-			"no policy bundle in %s", dir)
-	}
-	return os.DirFS(dir), nil
 }
 
 func (c *Config) hierarchy(name string) (io.ReadCloser, error) {

@@ -17,17 +17,28 @@ import (
 )
 
 // Client asks a running gateway.
-type Client struct{ http *http.Client }
+type Client struct {
+	http  *http.Client
+	watch Watch // nil: nobody looks
+}
 
 // Dial returns a client of the gateway at the socket, or a
 // sallyport.Unavailable if none answers.
 func Dial(ctx context.Context, socket string) (*Client, error) {
-	c := &Client{&http.Client{Transport: &http.Transport{
+	return DialWatched(ctx, socket, nil)
+}
+
+// DialWatched is [Dial] with somebody to look at every checkpoint that the
+// gateway shows. A sallyport.Damaged says that its history was changed.
+func DialWatched(ctx context.Context, socket string, watch Watch) (*Client, error) {
+	c := &Client{watch: watch, http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
 	}}}
-	if err := c.call(ctx, "GET", "/v1/ping", nil, nil); err != nil {
+	if err := c.call(ctx, "GET", "/v1/ping", nil, nil); sallyport.KindOf(err) == sallyport.Damaged {
+		return nil, err
+	} else if err != nil {
 		return nil, sallyport.E("gateway", sallyport.Unavailable, errors.New("no gateway answers at "+socket),
 			"Start it with `sallyport serve --config FILE`.")
 	}
@@ -145,13 +156,25 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		}
 		body = bytes.NewReader(b)
 	}
+	return c.send(ctx, method, path, "application/json", body)
+}
+
+func (c *Client) send(ctx context.Context, method, path, media string, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://gateway"+path, body)
 	if err != nil {
 		return nil, sallyport.E("ask gateway", sallyport.Internal, err, "")
 	}
+	if body != nil {
+		req.Header.Set("Content-Type", media)
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, sallyport.E("ask gateway", sallyport.Unavailable, err, "Is it running? Start it with `sallyport serve`.")
+	}
+	if c.watch != nil {
+		if err := c.watch(ctx, res.Header.Get(gateway.CheckpointHeader), c); err != nil {
+			return nil, errors.Join(err, res.Body.Close())
+		}
 	}
 	if res.StatusCode == http.StatusOK {
 		return res, nil

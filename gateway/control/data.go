@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"sallyport"
 	"sallyport/gateway"
@@ -86,7 +85,7 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request) {
 
 func access(who identity.Caller, project, purpose string) gateway.Access {
 	return gateway.Access{Project: project, Purpose: purpose,
-		Subject: gateway.Subject{ID: who.ID, Roles: who.Roles, Projects: who.Projects, Credential: who.Credential}}
+		Subject: subjectOf(who)}
 }
 
 func (s *Server) inbox(w http.ResponseWriter, r *http.Request) {
@@ -116,10 +115,10 @@ func (s *Server) steward(r *http.Request, as string) (gateway.Subject, error) {
 	if err != nil {
 		return gateway.Subject{}, err
 	}
-	if !slices.Contains(who.Roles, "steward") {
+	if !s.gateway.May(r.Context(), subjectOf(who), "dataset:edit", "steward") {
 		return gateway.Subject{}, sallyport.Errorf("inbox", sallyport.Denied, "Ask a steward.", "%s is not a steward", who.ID)
 	}
-	return gateway.Subject{ID: who.ID, Roles: who.Roles, Projects: who.Projects, Credential: who.Credential}, nil
+	return subjectOf(who), nil
 }
 
 func (s *Server) accept(w http.ResponseWriter, r *http.Request) {

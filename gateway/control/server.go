@@ -19,6 +19,7 @@ import (
 	"sallyport"
 	"sallyport/gateway"
 	"sallyport/gateway/identity"
+	"sallyport/gateway/rulebook"
 )
 
 // maxBody bounds a request: a job is a few hundred bytes.
@@ -35,6 +36,7 @@ type Server struct {
 	people   *identity.Directory
 	enroller Enroller           // nil where there is no outside
 	access   *identity.KeyStore // nil where there is no S3 door
+	book     *rulebook.Book     // nil where there is none
 	log      *slog.Logger
 	http     *http.Server
 }
@@ -57,8 +59,12 @@ func New(g *gateway.Gateway, people *identity.Directory, enroller Enroller, acce
 	mux.HandleFunc("POST /v1/nodes/token", s.token)
 	s.dataRoutes(mux)
 	s.accessRoutes(mux)
+	s.policyRoutes(mux)
+	s.reviewRoutes(mux)
+	s.registerRoutes(mux)
+	s.checkpointRoutes(mux)
 	s.http = &http.Server{
-		Handler:           http.MaxBytesHandler(mux, maxBody),
+		Handler:           showing(g.CheckpointLine, bounded(mux)),
 		ReadHeaderTimeout: 5 * time.Second,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			uid, err := identity.Peer(c)
@@ -139,7 +145,7 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	job, err := s.gateway.Submit(r.Context(), gateway.Request{
-		ID: in.ID, Subject: gateway.Subject{ID: who.ID, Roles: who.Roles, Projects: who.Projects, Credential: who.Credential},
+		ID: in.ID, Subject: subjectOf(who),
 		Project: in.Project, Purpose: in.Purpose, Dataset: in.Dataset, Algorithm: in.Algorithm, Args: in.Args,
 		Where: in.Where, MaxPrice: in.MaxPrice, Copies: in.Copies,
 	})
@@ -320,7 +326,11 @@ func (s *Server) officer(r *http.Request) bool {
 		return true
 	}
 	who, err := s.caller(r, "")
-	return err == nil && slices.Contains(who.Roles, "officer")
+	return err == nil && s.gateway.May(r.Context(), subjectOf(who), "audit:read", "officer")
+}
+
+func subjectOf(who identity.Caller) gateway.Subject {
+	return gateway.Subject{ID: who.ID, Roles: who.Roles, Projects: who.Projects, Credential: who.Credential}
 }
 
 func (s *Server) sees(r *http.Request) (func(gateway.Job) bool, error) {

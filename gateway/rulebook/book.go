@@ -105,6 +105,8 @@ type Following struct {
 	State    string           `json:"state,omitempty"` // in force, waiting, refused, withdrawn, rolled back, unreachable, failed
 	Trouble  string           `json:"trouble,omitempty"`
 	At       time.Time        `json:"at,omitzero"`
+
+	unread bool // the candidate could not be read
 }
 
 // Open reads the book of cfg.Dir and says which bundle is in force. An empty

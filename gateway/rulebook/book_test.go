@@ -572,9 +572,17 @@ func TestFollow(t *testing.T) {
 		return f
 	}
 	look("in force")
-	s.err = errors.New("no route")
+	s.err = sallyport.Errorf("fetch", sallyport.Unavailable, "", "no route")
 	look("unreachable")
+	size := l.log.Size()
+	s.err = sallyport.Errorf("fetch", sallyport.Damaged, "", "the signature does not fit")
+	look("refused")
+	look("refused")
+	if n := l.log.Size() - size; n != 1 {
+		t.Errorf("a bad signature is recorded %d times", n)
+	}
 	s.err = nil
+	look("in force")
 	s.c.Files = with(bundle(2), "admit.rego", "package sallyport.admit\n\nx := {")
 	if f := look("refused"); !strings.Contains(f.Trouble, "admit.rego:3") {
 		t.Errorf("trouble %q", f.Trouble)

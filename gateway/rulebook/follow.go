@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sallyport"
+	"sallyport/audit"
 	"sallyport/policy"
 )
 
@@ -45,13 +46,26 @@ func (b *Book) Follow(ctx context.Context, s Source, every time.Duration) {
 func (b *Book) Look(ctx context.Context, s Source) Following {
 	c, changed, err := s.Fetch(ctx)
 	now := b.cfg.Now().UTC()
-	if err != nil {
-		return b.followed(Following{Origin: s.Origin(), State: unreachable, Trouble: err.Error(), At: now})
-	}
 	b.mu.Lock()
 	last := b.follow
 	b.mu.Unlock()
-	if !changed && last.State != "" && last.State != unreachable && last.State != failed {
+	if err != nil {
+		f := Following{Origin: s.Origin(), State: unreachable, Trouble: err.Error(), At: now, unread: true}
+		switch sallyport.KindOf(err) {
+		case sallyport.Canceled:
+			return last
+		case sallyport.Unavailable, sallyport.Conflict, sallyport.NotFound:
+		default: // it is there, and it is no good: that is on record, once
+			f.State = Refused
+			if f.Trouble != last.Trouble {
+				if err := b.record(ctx, audit.Outcome, draftStep, "source:"+s.Origin(), "", nil, err); err != nil {
+					b.cfg.Slog.Error("policy: a refusal cannot be recorded", "err", err)
+				}
+			}
+		}
+		return b.followed(f)
+	}
+	if !changed && last.State != "" && last.State != failed && !last.unread {
 		return last
 	}
 	f := Following{Origin: c.Origin, Revision: c.Revision, At: now}
@@ -96,7 +110,7 @@ func (b *Book) known(version sallyport.Digest) (state string, ok bool) {
 	if d, err := b.Draft(version); err == nil && d.State != Active {
 		return d.State, true
 	}
-	if b.follow.Version == version && b.follow.State == Refused {
+	if b.follow.Version == version && b.follow.State == Refused && !b.follow.unread {
 		return Refused, true
 	}
 	return "", false
@@ -106,7 +120,7 @@ func (b *Book) known(version sallyport.Digest) (state string, ok bool) {
 func (b *Book) followed(f Following) Following {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if f.State == unreachable { // what it had last is still known
+	if f.unread { // what it had last is still known
 		f.Version, f.Revision = b.follow.Version, b.follow.Revision
 	}
 	old := b.follow

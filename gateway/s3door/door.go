@@ -129,23 +129,27 @@ type Parts struct {
 	Now       func() time.Time // nil: time.Now
 	Log       *slog.Logger     // nil: discard
 	MaxObject int64            // bytes of one object; 0: DefaultMaxObject
+	// Checkpoint returns the value of [gateway.CheckpointHeader], which every
+	// answer then carries; nil: none does.
+	Checkpoint func() string
 }
 
 // Door answers S3 requests.
 type Door struct {
-	views     Views
-	multipart Multipart // nil: 501
-	recorder  Recorder  // nil: only logged
-	keys      Keys
-	sessions  SessionKeys // nil: tokens are refused
-	region    string
-	now       func() time.Time
-	log       *slog.Logger
-	maxObject int64
-	allowed   []operation
-	patience  time.Duration // how long a refused body is listened to
-	buffers   sync.Pool     // of *[]byte, bufferSize long
-	since     time.Time     // the door opened: told as the creation date of buckets
+	views      Views
+	multipart  Multipart // nil: 501
+	recorder   Recorder  // nil: only logged
+	keys       Keys
+	sessions   SessionKeys // nil: tokens are refused
+	region     string
+	now        func() time.Time
+	log        *slog.Logger
+	maxObject  int64
+	checkpoint func() string // nil: not shown
+	allowed    []operation
+	patience   time.Duration // how long a refused body is listened to
+	buffers    sync.Pool     // of *[]byte, bufferSize long
+	since      time.Time     // the door opened: told as the creation date of buckets
 }
 
 // bufferSize is what a download holds in memory.
@@ -174,7 +178,7 @@ func New(p Parts) (*Door, error) {
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Door{views: p.Views, keys: p.Keys, region: p.Region, now: p.Now, log: p.Log, maxObject: p.MaxObject, allowed: operations(), patience: patience, since: p.Now().UTC()}
+	d := &Door{views: p.Views, keys: p.Keys, region: p.Region, now: p.Now, log: p.Log, maxObject: p.MaxObject, checkpoint: p.Checkpoint, allowed: operations(), patience: patience, since: p.Now().UTC()}
 	d.multipart, _ = p.Views.(Multipart)
 	d.recorder, _ = p.Views.(Recorder)
 	d.sessions, _ = p.Keys.(SessionKeys)
@@ -277,6 +281,9 @@ func (x *exchange) refuse(err error) error {
 // header writes the status line once.
 func (x *exchange) header(status int) {
 	x.status = status
+	if x.checkpoint != nil { // now, so that it covers the record of this request
+		x.w.Header().Set(gateway.CheckpointHeader, x.checkpoint())
+	}
 	x.w.WriteHeader(status)
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sallyport"
+	"sallyport/gateway"
 	"sallyport/gateway/identity"
 )
 
@@ -36,6 +37,9 @@ type Parts struct {
 	Record   Recorder
 	Now      func() time.Time
 	Log      *slog.Logger
+	// Checkpoint returns the value of [gateway.CheckpointHeader], which every
+	// answer then carries; nil: none does.
+	Checkpoint func() string
 }
 
 // Door answers AssumeRoleWithWebIdentity and AssumeRoleWithCertificate, and
@@ -116,6 +120,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, status, code, err)
 		return
 	}
+	d.show(w)
 	w.Header().Set("Content-Type", "text/xml")
 	_ = xml.NewEncoder(w).Encode(res)
 }
@@ -205,7 +210,15 @@ func (d *Door) fail(w http.ResponseWriter, r *http.Request, status int, code str
 	d.p.Log.Info("token exchange refused", "code", code, "reason", identity.Reason(err))
 	var f failure
 	f.Error.Type, f.Error.Code, f.Error.Message = "Sender", code, err.Error()
+	d.show(w)
 	w.Header().Set("Content-Type", "text/xml")
 	w.WriteHeader(status)
 	_ = xml.NewEncoder(w).Encode(f)
+}
+
+// show sets the checkpoint header when an answer begins.
+func (d *Door) show(w http.ResponseWriter) {
+	if d.p.Checkpoint != nil {
+		w.Header().Set(gateway.CheckpointHeader, d.p.Checkpoint())
+	}
 }
