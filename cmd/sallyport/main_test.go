@@ -73,7 +73,8 @@ func TestScripts(t *testing.T) {
 			"flip":      flipByte,
 			"awaitfile": awaitFile,
 			"await":     awaitOutput,
-			"keyof":     keyOf,
+			"keyof":     printed("keyof", "key"),
+			"versionof": printed("versionof", "version"),
 			"replace":   replaceText,
 			"freeport":  freeAddress,
 		},
@@ -96,16 +97,21 @@ func flipByte(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(file, b, 0o600))
 }
 
-// keyOf VAR sets a variable to the key in the JSON that was just printed.
-func keyOf(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: keyof VAR")
+// printed makes a command that sets a variable to a field of the JSON that was
+// just printed.
+func printed(name, field string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 1 {
+			ts.Fatalf("usage: %s VAR", name)
+		}
+		var out map[string]any
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &out))
+		v, ok := out[field].(string)
+		if !ok {
+			ts.Fatalf("there is no %s in what was printed", field)
+		}
+		ts.Setenv(args[0], v)
 	}
-	var out struct {
-		Key string `json:"key"`
-	}
-	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &out))
-	ts.Setenv(args[0], out.Key)
 }
 
 // replaceText FILE OLD NEW replaces the one place where a file holds a text.

@@ -207,7 +207,7 @@ func comparison(r replay.Report) (rulebook.Comparison, error) {
 	return rulebook.Comparison{
 		Decisions: r.Decisions, Replayed: r.Replayed, Unreplayed: r.Decisions - r.Replayed,
 		DenyAllow: r.Flipped(replay.DenyAllow), AllowDeny: r.Flipped(replay.AllowDeny) + r.Flipped(replay.AllowError),
-		Weaker: r.Looser, Stronger: r.Tighter, Digest: r.Digest(), Report: raw,
+		Failures: r.Failures(), Weaker: r.Looser, Stronger: r.Tighter, Digest: r.Digest(), Report: raw,
 	}, nil
 }
 

@@ -60,10 +60,11 @@ type Comparison struct {
 	Decisions  int              `json:"decisions"`
 	Replayed   int              `json:"replayed"`
 	DenyAllow  int              `json:"deny_to_allow"`
-	AllowDeny  int              `json:"allow_to_deny"` // errors of the candidate included
+	AllowDeny  int              `json:"allow_to_deny"` // failures included
 	Weaker     int              `json:"weaker"`        // decisions that allow in both, with weaker masks or limits
 	Stronger   int              `json:"stronger"`
 	Unreplayed int              `json:"not_replayable"`
+	Failures   int              `json:"failures"`         // decisions that the candidate cannot make: each would be a denial
 	Digest     sallyport.Digest `json:"digest"`           // of the report
 	Report     json.RawMessage  `json:"report,omitempty"` // all of it
 }
@@ -102,7 +103,7 @@ type Following struct {
 	Origin   string           `json:"origin,omitempty"`
 	Revision string           `json:"revision,omitempty"`
 	Version  sallyport.Digest `json:"version,omitempty"`
-	State    string           `json:"state,omitempty"` // in force, waiting, refused, withdrawn, rolled back, unreachable, failed
+	State    string           `json:"state,omitempty"` // in force, waiting, refused, withdrawn, superseded, unreachable, failed
 	Trouble  string           `json:"trouble,omitempty"`
 	At       time.Time        `json:"at,omitzero"`
 

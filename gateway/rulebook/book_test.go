@@ -318,6 +318,16 @@ func TestLooserMustBeSeen(t *testing.T) {
 	if last := a[len(a)-1]; last.Loosens != 4 || last.Replay != sallyport.DigestOf([]byte{3}) {
 		t.Errorf("activation %+v", last)
 	}
+	// Rules that fail for one past decision do not get that far.
+	l.change = func(c *rulebook.Config) {
+		c.Replay = func(context.Context, *policy.Bundle, func(int, int)) (rulebook.Comparison, error) {
+			return rulebook.Comparison{Failures: 1}, nil
+		}
+	}
+	l.mustOpen(nil)
+	if d, err := l.propose(author, bundle(3)); sallyport.KindOf(err) != sallyport.Invalid || d.State != rulebook.Refused {
+		t.Errorf("rules that fail: %v, %s", err, d.State)
+	}
 	l.change = func(c *rulebook.Config) {
 		c.Replay = func(context.Context, *policy.Bundle, func(int, int)) (rulebook.Comparison, error) {
 			return rulebook.Comparison{}, errors.New("the log cannot be read")
@@ -627,7 +637,7 @@ func TestFollow(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.was = nil
-	look("rolled back")
+	look("superseded")
 	l.inForce(bundle(2))
 	// Nor is what a person withdrew.
 	s.c.Files = bundle(4)

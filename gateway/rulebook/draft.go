@@ -148,10 +148,17 @@ func (b *Book) examine(ctx context.Context, bundle *policy.Bundle, d *Draft, rep
 			"%d of the checks fail; the first: %s", len(bad), bad[0])
 	}
 	report(Progress{Stage: "replay"})
-	if d.Comparison, err = b.replay(ctx, bundle, report); err == nil {
-		d.State = Waiting
+	if d.Comparison, err = b.replay(ctx, bundle, report); err != nil {
+		return err
 	}
-	return err
+	if n := d.Comparison.Failures; n > 0 {
+		d.State = Refused
+		d.Findings = append(d.Findings, Finding{Error: true, Text: fmt.Sprintf("the rules end with an error for %d of the past decisions", n),
+			Fix: "`sallyport policy replay --bundle DIR` shows the first of them and the line."})
+		return sallyport.Errorf(draftStep, sallyport.Invalid, "Correct the rule; each of these would be a denial.", "the rules end with an error for %d of the past decisions", n)
+	}
+	d.State = Waiting
+	return nil
 }
 
 func (f Finding) String() string {
@@ -260,6 +267,9 @@ func (b *Book) Approve(ctx context.Context, by policy.Subject, version sallyport
 	}
 	if d.Comparison, err = b.replay(ctx, bundle, report); err != nil {
 		return d, err
+	}
+	if n := d.Comparison.Failures; n > 0 {
+		return d, sallyport.Errorf(op, sallyport.Invalid, "Withdraw it; correct the rule.", "the rules end with an error for %d of the past decisions", n)
 	}
 	if n := d.Comparison.Loosens(); n != acknowledged {
 		return d, sallyport.Errorf(op, sallyport.Conflict,

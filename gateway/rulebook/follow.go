@@ -13,7 +13,8 @@ import (
 const (
 	inForce     = "in force"
 	unreachable = "unreachable"
-	failed      = "failed" // by something else than the candidate
+	failed      = "failed"     // by something else than the candidate
+	superseded  = "superseded" // it was in force, and another version is now
 )
 
 // Source is where candidates come from: a folder, a Git checkout, a server of
@@ -104,7 +105,7 @@ func (b *Book) known(version sallyport.Digest) (state string, ok bool) {
 	}
 	for _, a := range b.activations {
 		if a.Version == version {
-			return "rolled back", true
+			return superseded, true
 		}
 	}
 	if d, err := b.Draft(version); err == nil && d.State != Active {
