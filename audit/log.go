@@ -409,7 +409,13 @@ func (l *Log) write() {
 // record is made durable meanwhile.
 func (l *Log) between(op string, f func() error) error {
 	done := make(chan error, 1)
-	if err := l.enqueue(context.Background(), op, pending{run: func() { done <- f() }}); err != nil {
+	if err := l.enqueue(context.Background(), op, pending{run: func() {
+		if err := l.failed.Load(); err != nil { // what the file holds is not known
+			done <- err
+			return
+		}
+		done <- f()
+	}}); err != nil {
 		return err
 	}
 	return <-done
