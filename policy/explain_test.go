@@ -155,7 +155,7 @@ func TestExplainDenials(t *testing.T) {
 			"sallyport/lib.rego:", "data.sallyport.lib.project held=false", `input.project = "nope"`, "data.site.projects.nope does not exist"}},
 		"dataset": {func(r *policy.Releasing) { r.Dataset = "nope" }, policy.AdmitDoor, []string{
 			"admit.dataset: dataset nope is not in the catalog", "data.sallyport.lib.dataset held=false", "data.catalog.datasets.nope does not exist"}},
-		"grant": {func(r *policy.Releasing) { r.Project, r.Dataset = "east", "genomes" }, policy.AdmitDoor, []string{
+		"grant": {func(r *policy.Releasing) { r.Project, r.Dataset, r.Request.Where = "east", "genomes", sallyport.Local }, policy.AdmitDoor, []string{
 			"admit.grant: the grant of project east for dataset genomes expired 2029-03-01; ask its owner",
 			"lib.lasts(lib.grant) holds=false", "data.sallyport.lib.lasts held=false", `entry.until = "2029-03-01T00:00:00Z"`,
 			`want now ("2030-01-02T03:04:05Z") must be before time.parse_rfc3339_ns(entry.until) ("2029-03-01T00:00:00Z")`}},

@@ -216,6 +216,7 @@ project_purposes := {purpose | some purpose in lib.project.purposes}
 passed contains "admit.grant" if lib.class.grant == false
 
 passed contains "admit.grant" if {
+	lib.class.grant == true
 	input.purpose in lib.grant.purposes
 	granted_to_person
 	lib.begun(lib.grant)
@@ -340,13 +341,10 @@ passed contains "admit.standard" if data.rules.standards[standard]
 
 # METADATA
 # title: Something left to use
-# description: At least one column remains after every column without a treatment is withheld.
+# description: At least one column remains after every column without a treatment is withheld and others are dropped.
 # labels:
 #   rule: admit.columns
-passed contains "admit.columns" if {
-	some treated in treatments
-	treated.verb != "drop"
-}
+passed contains "admit.columns" if something_leaves
 
 # METADATA
 # title: A row filter that can be applied

@@ -14,12 +14,7 @@ standard := object.get(lib.dataset, "standard", "")
 # description: |
 #   Column to mask, {} for a value that stays as it is. A column that is not
 #   here does not leave.
-masks := {name: treated.mask | some name, treated in treatments}
-
-# METADATA
-# title: The verb that each leaving column is treated with
-# description: keep where its mask is empty. A column that is dropped does not leave.
-verbs := {name: treated.verb | some name, treated in treatments; treated.verb != "drop"}
+masks := object.union(kept, changed)
 
 # METADATA
 # title: The columns that leave
@@ -27,32 +22,112 @@ verbs := {name: treated.verb | some name, treated in treatments; treated.verb !=
 leaving := object.keys(verbs)
 
 # METADATA
-# title: The treatment rules that were applied
-# description: Named in the verdict beside the checks.
-treatment_rules := {treated.rule | some treated in treatments}
+# title: Some column leaves
+# description: The first that is found is enough, which is why this is no comparison with the above.
+something_leaves if {
+	some [_, key] in treatments
+	key != "drop"
+}
+
+# METADATA
+# title: The verb that each leaving column is treated with
+# description: keep where its mask is empty.
+verbs := object.union(
+	{name: "keep" | some name, _ in kept},
+	{name: verb | some name, mask in changed; some verb, _ in mask; verb != "drop"},
+)
+
+# METADATA
+# title: The columns whose values stay as they are
+# description: Column to the empty mask.
+kept := {name: {} | some name, ["keep", _] in treatments}
+
+# METADATA
+# title: The columns whose values change
+# description: |
+#   Column to the mask that the steward proposes. Two columns of one name with
+#   two masks are a conflict, and so a denial.
+changed := {column.name: {column.mask.verb: object.get(column.mask, "args", {})} |
+	some column in lib.dataset.columns
+	column.mask.verb != ""
+	treated[column.name][0] == "apply"
+} if {
+	treated := treatments
+}
+
+# METADATA
+# title: Kept as it is, because the table keeps this role on this side whatever is proposed
+# description: The steward's proposal is for data that leaves.
+# labels:
+#   rule: admit.column.raw
+treatment_rules contains "admit.column.raw" if ["keep", "*"] in treatments
+
+# METADATA
+# title: Treated as the steward proposes
+# description: Only with a verb that the table accepts for this role on this side.
+# labels:
+#   rule: admit.column.proposed
+treatment_rules contains "admit.column.proposed" if changed != {}
+
+# METADATA
+# title: Kept as it is, because the steward says so and the table lets this role stay
+# description: A quasi-identifier that leaves unchanged still counts at door 2.
+# labels:
+#   rule: admit.column.kept
+treatment_rules contains "admit.column.kept" if ["keep", "keep"] in treatments
+
+# METADATA
+# title: Kept as it is, because nothing is proposed and the table lets this role stay
+# description: A proposal that the table does not accept is no reason to keep the value.
+# labels:
+#   rule: admit.column.keep
+treatment_rules contains "admit.column.keep" if ["keep", ""] in treatments
 
 # METADATA
 # title: The treatments that hold
 # description: |
 #   Column to its treatment. Where the dataset is held to a standard and goes
 #   outside, the standard must accept it as well.
-# scope: document
-treatments := by_role if standard == ""
-
-treatments := by_role if destination == "local"
-
-treatments := {column.name: by_role[column.name] | some column in lib.dataset.columns; suffices(column)} if {
-	standard != ""
+treatments := by_role if {
+	standard == ""
+} else := by_role if {
+	destination == "local"
+} else := {column.name: by_role[column.name] | some column in lib.dataset.columns; suffices(column)} if {
 	destination == "outside"
 }
 
 # METADATA
 # title: The treatments by the role of the column
 # description: |
-#   Column to its treatment; a column that no rule treats is not here. Two
-#   columns of one name with two treatments are a conflict, and so a denial.
-by_role := {column.name: treatment(column.role, object.get(column, "mask", null)) |
+#   Column to what the table does and the entry that says so; a column that the
+#   table has no entry for is not here. Two columns of one name with two
+#   treatments are a conflict, and so a denial.
+by_role := asked if {
+	unasked == {}
+} else := object.union(asked, raw) if {
+	object.keys(asked) & object.keys(raw) == set()
+}
+
+# METADATA
+# title: The columns that are treated by what the steward proposes
+# description: One lookup a column; this is where a decision's time goes.
+asked := {column.name: [how, verb] |
 	some column in lib.dataset.columns
+	row_of := choices[column.role]
+	verb := object.get(column, ["mask", "verb"], "")
+	how := row_of[verb]
+} if {
+	choices := object.remove(table, unasked)
+}
+
+# METADATA
+# title: The columns that are kept whatever is proposed
+# description: As above.
+raw := {column.name: ["keep", "*"] |
+	some column in lib.dataset.columns
+	kept_roles[column.role]
+} if {
+	kept_roles := unasked
 }
 
 # METADATA
@@ -60,48 +135,10 @@ by_role := {column.name: treatment(column.role, object.get(column, "mask", null)
 # description: The row names it.
 table := data.rules.columns[row.columns]
 
-# What follows is asked once for each pair of role and mask, however many columns
-# have it: {rule, verb, mask}.
-
 # METADATA
-# title: Kept as it is, because the table leaves this role raw on this side
-# description: The steward's proposal is for data that leaves.
-# labels:
-#   rule: admit.column.raw
-treatment(role, _) := {"rule": "admit.column.raw", "verb": "keep", "mask": {}} if table[role].raw == true
-
-# METADATA
-# title: Treated as the steward proposes
-# description: Only with a verb that the table accepts for this role on this side.
-# labels:
-#   rule: admit.column.proposed
-treatment(role, mask) := {"rule": "admit.column.proposed", "verb": mask.verb, "mask": {mask.verb: object.get(mask, "args", {})}} if {
-	not table[role].raw
-	mask.verb != "keep"
-	mask.verb in table[role].verbs
-}
-
-# METADATA
-# title: Kept as it is, because the steward says so and the table lets this role stay
-# description: A quasi-identifier that leaves unchanged still counts at door 2.
-# labels:
-#   rule: admit.column.kept
-treatment(role, mask) := {"rule": "admit.column.kept", "verb": "keep", "mask": {}} if {
-	mask.verb == "keep"
-	not table[role].raw
-	"keep" in table[role].verbs
-}
-
-# METADATA
-# title: Kept as it is, because nothing is proposed and the table lets this role stay
-# description: A proposal that the table does not accept is no reason to keep the value.
-# labels:
-#   rule: admit.column.keep
-treatment(role, mask) := {"rule": "admit.column.keep", "verb": "keep", "mask": {}} if {
-	object.get({"mask": mask}, ["mask", "verb"], "") == ""
-	not table[role].raw
-	table[role].otherwise == "keep"
-}
+# title: The roles whose columns are kept whatever is proposed
+# description: Role to the key of the entry that says so.
+unasked := {role: "*" | some role, choices in table; choices["*"] == "keep"}
 
 # METADATA
 # title: A column whose treatment the standard accepts
@@ -110,7 +147,7 @@ treatment(role, mask) := {"rule": "admit.column.keep", "verb": "keep", "mask": {
 suffices(column) if data.rules.standards[standard][column.identifier].any == true
 
 suffices(column) if {
-	by_role[column.name].rule == "admit.column.proposed"
+	by_role[column.name][0] == "apply"
 	bounds := data.rules.standards[standard][column.identifier].verbs[column.mask.verb]
 	every name, bound in bounds { fits(bound, column.mask.args[name]) }
 }

@@ -10,15 +10,24 @@ import data.sallyport.lib
 #   The lowest of what the table's row, the class of the job, the project and the
 #   request say; of copies the highest. All fields must be defined.
 limits := {
-	"key_ttl": row.key_ttl,
-	"price": min({row.price, job.price} | {p | p := input.request.max_price; p > 0}),
-	"budget": min({row.budget, job.budget, object.get(lib.project, "budget", row.budget)}),
-	"copies": max({row.copies, object.get(input.request, "copies", 0)}),
+	"key_ttl": at.key_ttl,
+	"price": min([at.price, job.price, asked_price]),
+	"budget": min([at.budget, job.budget, object.get(lib.project, "budget", at.budget)]),
+	"copies": max([at.copies, object.get(input.request, "copies", 0)]),
 	"regions": regions,
 	"min_class": min_class,
-	"max_unique": row.max_unique,
-	"reviews": row.reviews,
+	"max_unique": at.max_unique,
+	"reviews": at.reviews,
+} if {
+	at := row
 }
+
+# METADATA
+# title: The price that the request is willing to pay
+# description: Zero, or none, is whatever the table allows.
+asked_price := input.request.max_price if {
+	input.request.max_price > 0
+} else := row.price
 
 # METADATA
 # title: The smallest class that may leave
@@ -31,8 +40,8 @@ min_class := data.rules.exceptions.min_class if relaxed
 # title: A smaller class by exception
 # description: Only where it makes a difference.
 relaxed if {
-	count(lib.exceptions["release.class"]) > 0
 	data.rules.exceptions.min_class < row.min_class
+	count(lib.exceptions["release.class"]) > 0
 }
 
 # METADATA
@@ -41,34 +50,29 @@ relaxed if {
 #   In a region of the dataset's residency, and of the table for its class; local
 #   machines are where the data already are. Empty is anywhere: see the check
 #   admit.jurisdiction.
-# scope: document
-regions := [] if destination == "local"
-
-regions := within(residency) if {
+regions := [] if {
+	destination == "local"
+} else := resident if {
 	destination == "outside"
-	"*" in lib.class.jurisdictions
-}
-
-regions := within(jurisdictions) if {
+	"*" in jurisdictions
+} else := within(jurisdictions) if {
 	destination == "outside"
-	not "*" in lib.class.jurisdictions
 	residency == set()
-}
-
-regions := {region | some region in within(residency); permitted(region)} if {
+} else := (resident & jurisdictions) | in_groups if {
 	destination == "outside"
-	not "*" in lib.class.jurisdictions
-	residency != set()
 }
 
 # METADATA
-# title: A region where the table lets data of this class go
-# description: Listed itself, or in a group that is.
-# scope: document
-permitted(region) if region in lib.class.jurisdictions
+# title: Where the dataset may be
+# description: Its residency, groups written out.
+resident := within(residency)
 
-permitted(region) if {
-	some name in lib.class.jurisdictions
+# METADATA
+# title: Regions of the residency that a group of the class has
+# description: Those that the class lists themselves are not looked for.
+in_groups := {region |
+	some region in resident
+	some name in jurisdictions
 	region in data.rules.jurisdictions[name]
 }
 

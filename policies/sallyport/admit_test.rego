@@ -9,6 +9,7 @@ decide(doc) := verdict if {
 	verdict := admit.verdict with input as doc
 		with data.catalog as f.catalog
 		with data.site as f.site
+		with data.rules as f.rules
 		with data.register as f.register
 }
 
@@ -122,6 +123,7 @@ test_role_withdrawn_by_site if {
 	v := admit.verdict with input as f.request
 		with data.catalog as f.catalog
 		with data.site as f.with_values(f.site, {"/people/ada/roles": []})
+		with data.rules as f.rules
 	v.rules == {"admit.role"}
 }
 
@@ -129,6 +131,7 @@ test_role_of_unlisted_person if {
 	v := admit.verdict with input as f.request
 		with data.catalog as f.catalog
 		with data.site as object.remove(f.site, ["people"])
+		with data.rules as f.rules
 	v.allow == true
 }
 
@@ -156,6 +159,7 @@ test_membership_withdrawn_by_site if {
 	v := admit.verdict with input as f.request
 		with data.catalog as f.catalog
 		with data.site as f.with_values(f.site, {"/people/ada/projects": [], "/projects/lungs/members": []})
+		with data.rules as f.rules
 	v.rules == {"admit.member"}
 }
 
@@ -234,15 +238,18 @@ test_budget_without_the_projects if {
 	asked({"/project": "open"}).limits.budget == 100000000
 }
 
-test_twice_named_column_is_no_verdict if {
+# Two columns of one name with two treatments are an error, which no test can
+# catch (policy.TestColumnNamedTwice does). With one treatment they are one.
+test_column_named_twice if {
 	catalog := f.with_values(f.catalog, {"/datasets/cohort/columns/1": {"name": "age", "role": "insensitive"}})
 	count({v | v := admit.verdict with input as f.request
 		with data.catalog as catalog
-		with data.site as f.site}) == 1
+		with data.site as f.site
+		with data.rules as f.rules}) == 1
 }
 
 test_hole_in_the_table_is_no if {
-	hole := json.remove(data.rules, ["classes/confidential/local/min_class"])
+	hole := json.remove(f.rules, ["classes/confidential/local/min_class"])
 	v := admit.verdict with input as f.request
 		with data.catalog as f.catalog
 		with data.site as f.site
@@ -263,6 +270,9 @@ test_empty_input_is_no if {
 
 test_no_data_is_no if {
 	v := admit.verdict with input as f.request
+		with data.catalog as {}
+		with data.site as {}
+		with data.rules as f.rules
 	v.allow == false
 }
 
@@ -291,6 +301,7 @@ test_outside_kept_by_the_steward if {
 	v := admit.verdict with input as f.outside
 		with data.catalog as {"datasets": {"cohort": cohort}}
 		with data.site as f.site
+		with data.rules as f.rules
 	v.allow == true
 	v.masks == {"sex": {}}
 	"admit.column.kept" in v.rules
@@ -300,6 +311,7 @@ with_rows(rows) := verdict if {
 	verdict := admit.verdict with input as f.request
 		with data.catalog as f.catalog
 		with data.site as f.with_values(f.site, {"/projects/lungs/rows": rows})
+		with data.rules as f.rules
 }
 
 test_no_row_filter if {
@@ -353,4 +365,37 @@ test_ill_formed_row_filter[name] if {
 		"values numbers": {"cohort": {"ward": ["e1", 2]}},
 	}
 	denied(with_rows(rows), "admit.rows", "the project's row filter for this dataset is none that policy understands")
+}
+
+# Of the rules for columns, exactly those that were applied are named.
+treated_by(verdict) := {rule | some rule in verdict.rules; startswith(rule, "admit.column.")}
+
+only(columns) := verdict if {
+	verdict := admit.verdict with input as f.outside
+		with data.catalog as {"datasets": {"cohort": object.union(f.catalog.datasets.cohort, {"columns": columns})}}
+		with data.site as f.site
+		with data.rules as f.rules
+}
+
+test_labels_of_columns if {
+	treated_by(decide(f.outside)) == {"admit.column.proposed", "admit.column.keep"}
+	treated_by(asked({})) == {"admit.column.proposed", "admit.column.raw"}
+	treated_by(only([{"name": "a", "role": "sensitive"}])) == {"admit.column.keep"}
+	treated_by(only([{"name": "a", "role": "quasi", "mask": {"verb": "keep"}}])) == {"admit.column.kept"}
+	treated_by(only([{"name": "a", "role": "quasi", "mask": {"verb": "cap"}}])) == {"admit.column.proposed"}
+}
+
+inside(choices) := verdict if {
+	verdict := admit.verdict with input as f.request
+		with data.catalog as f.catalog
+		with data.site as f.site
+		with data.rules as f.with_values(f.rules, {"/columns/inside/quasi": choices})
+}
+
+# Where a role is kept whatever is proposed, its other entries do not count; and
+# that entry can say nothing else.
+test_whatever_is_proposed if {
+	inside({"*": "keep", "generalize": "apply"}).masks.age == {}
+	inside({"generalize": "apply"}).masks.age == {"generalize": {"width": 10}}
+	every word in ["apply", "raw", true] { not inside({"*": word}).masks.age }
 }

@@ -1,5 +1,9 @@
 # METADATA
 # title: What the tests of both doors start from
+# description: |
+#   A site of its own, table included: the tests say what rules make of a table,
+#   so whoever changes data.json need not touch them. What must hold of the
+#   table that is in force is in table_test.rego.
 package sallyport.fixtures_test
 
 catalog := {"datasets": {
@@ -190,3 +194,142 @@ releasing := object.union(outside, {
 
 # The input with some values put in other places.
 with_values(doc, values) := json.patch(doc, [{"op": "add", "path": path, "value": value} | some path, value in values])
+
+rules := {
+	"two_person": ["policy.publish", "exception.grant", "audit.erase"],
+	"roles": {
+		"researcher": {"may": ["job:run"]},
+		"steward": {"may": ["dataset:edit", "register:edit"]},
+		"officer": {"may": ["audit:read", "policy:approve", "exception:approve", "result:review"]},
+		"admin": {"may": ["policy:edit"]},
+		"approver": {"may": ["policy:approve", "exception:approve"]},
+		"reviewer": {"may": ["result:review"]},
+	},
+	"classes": {
+		"public": {
+			"default": "outside", "grant": false, "jurisdictions": ["*"],
+			"local": {
+				"may": true, "columns": "inside", "key_ttl": 14400, "price": 5000000, "budget": 100000000, "copies": 1,
+				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1,
+				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "tolerate"},
+			},
+			"outside": {
+				"may": true, "columns": "leaving", "key_ttl": 3600, "price": 5000000, "budget": 100000000, "copies": 2,
+				"min_records": 1, "min_class": 1, "max_unique": 1, "min_l": 0, "max_t": 1,
+				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "tolerate"},
+			},
+		},
+		"internal": {
+			"default": "outside", "grant": false, "jurisdictions": ["*"],
+			"local": {
+				"may": true, "columns": "inside", "key_ttl": 14400, "price": 5000000, "budget": 100000000, "copies": 1,
+				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1,
+				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "tolerate"},
+			},
+			"outside": {
+				"may": true, "columns": "leaving", "key_ttl": 3600, "price": 5000000, "budget": 50000000, "copies": 2,
+				"min_records": 1, "min_class": 5, "max_unique": 0, "min_l": 0, "max_t": 1,
+				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "deny"},
+			},
+		},
+		"confidential": {
+			"default": "local", "grant": false, "jurisdictions": ["eea", "adequate"],
+			"local": {
+				"may": true, "columns": "inside", "key_ttl": 14400, "price": 5000000, "budget": 100000000, "copies": 1,
+				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1,
+				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "tolerate"},
+			},
+			"outside": {
+				"may": true, "columns": "leaving", "key_ttl": 1800, "price": 5000000, "budget": 50000000, "copies": 2,
+				"min_records": 1, "min_class": 10, "max_unique": 0, "min_l": 0, "max_t": 1,
+				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "deny"},
+			},
+		},
+		"restricted": {
+			"default": "local", "grant": true, "jurisdictions": [],
+			"local": {
+				"may": true, "columns": "inside", "key_ttl": 14400, "price": 5000000, "budget": 100000000, "copies": 1,
+				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1,
+				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "tolerate"},
+			},
+			"outside": {"may": false},
+		},
+	},
+	"columns": {
+		"leaving": {
+			"direct": {"drop": "apply", "pseudonym": "apply", "mask": "apply", "replace": "apply", "shift_date": "apply"},
+			"quasi": {
+				"keep": "keep", "generalize": "apply", "date": "apply", "prefix": "apply", "shift_date": "apply", "cap": "apply",
+				"hierarchy": "apply", "drop": "apply", "pseudonym": "apply", "mask": "apply", "replace": "apply",
+			},
+			"sensitive": {
+				"": "keep", "keep": "keep", "generalize": "apply", "date": "apply", "prefix": "apply", "shift_date": "apply",
+				"cap": "apply", "hierarchy": "apply", "drop": "apply", "pseudonym": "apply", "mask": "apply", "replace": "apply",
+			},
+			"insensitive": {
+				"": "keep", "keep": "keep", "generalize": "apply", "date": "apply", "prefix": "apply", "shift_date": "apply",
+				"cap": "apply", "hierarchy": "apply", "drop": "apply", "pseudonym": "apply", "mask": "apply", "replace": "apply",
+			},
+		},
+		"inside": {
+			"direct": {"drop": "apply", "pseudonym": "apply"},
+			"quasi": {"*": "keep"},
+			"sensitive": {"*": "keep"},
+			"insensitive": {"*": "keep"},
+		},
+	},
+	"standards": {
+		"safe_harbor": {
+			"name": {"verbs": {"drop": {}, "replace": {}}},
+			"geographic": {"verbs": {"drop": {}, "replace": {}, "hierarchy": {"file": {"in": ["zip3.csv"]}, "level": {"min": 1}}}},
+			"date": {"verbs": {"drop": {}, "replace": {}, "date": {"to": {"in": ["year"]}}}},
+			"age": {"verbs": {"drop": {}, "replace": {}, "cap": {"top": {"max": 90}}}},
+			"telephone": {"verbs": {"drop": {}, "replace": {}}},
+			"fax": {"verbs": {"drop": {}, "replace": {}}},
+			"email": {"verbs": {"drop": {}, "replace": {}}},
+			"ssn": {"verbs": {"drop": {}, "replace": {}}},
+			"record": {"verbs": {"drop": {}, "replace": {}}},
+			"beneficiary": {"verbs": {"drop": {}, "replace": {}}},
+			"account": {"verbs": {"drop": {}, "replace": {}}},
+			"license": {"verbs": {"drop": {}, "replace": {}}},
+			"vehicle": {"verbs": {"drop": {}, "replace": {}}},
+			"device": {"verbs": {"drop": {}, "replace": {}}},
+			"url": {"verbs": {"drop": {}, "replace": {}}},
+			"ip": {"verbs": {"drop": {}, "replace": {}}},
+			"biometric": {"verbs": {"drop": {}, "replace": {}}},
+			"photo": {"verbs": {"drop": {}, "replace": {}}},
+			"other": {"verbs": {"drop": {}, "replace": {}}},
+			"none": {"any": true},
+		},
+	},
+	"jurisdictions": {
+		"eu": [
+			"eu", "eu-central", "eu-east", "eu-north", "eu-south", "eu-west", "at", "be", "bg", "cy", "cz",
+			"de", "dk", "ee", "es", "fi", "fr", "gr", "hr", "hu", "ie", "it", "lt", "lu", "lv", "mt", "nl",
+			"pl", "pt", "ro", "se", "si", "sk",
+		],
+		"eea": [
+			"eea", "eu", "eu-central", "eu-east", "eu-north", "eu-south", "eu-west", "at", "be", "bg", "cy",
+			"cz", "de", "dk", "ee", "es", "fi", "fr", "gr", "hr", "hu", "ie", "it", "lt", "lu", "lv", "mt",
+			"nl", "pl", "pt", "ro", "se", "si", "sk", "is", "li", "no",
+		],
+		"adequate": ["adequate", "ar", "ch", "gb", "nz", "uy"],
+	},
+	"jobs": {
+		"algorithms": {"*": "job", "view": "look", "upload": "look"},
+		"classes": {
+			"job": {
+				"destinations": ["local", "outside"], "runners": {"local": ["", "wasm", "native"], "outside": ["wasm"]},
+				"price": 5000000, "budget": 100000000, "copies": 9,
+			},
+			"look": {
+				"destinations": ["local"], "runners": {"local": [""]},
+				"price": 5000000, "budget": 100000000, "copies": 1,
+			},
+		},
+	},
+	"exceptions": {
+		"waivable": ["admit.project_purpose", "admit.grant", "admit.history", "release.class"],
+		"min_class": 3,
+	},
+}

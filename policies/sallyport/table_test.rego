@@ -1,366 +1,232 @@
 # METADATA
-# title: Tests of what the table says of regions, jobs, releases and standards
+# title: What must hold of the table in force
+# description: |
+#   The only tests that read data.json. A number or a list of it can be changed
+#   without touching any test, as long as these hold; one that fails says by its
+#   name what a change has broken.
 package sallyport.table_test
 
 import data.sallyport.admit
-import data.sallyport.fixtures_test as f
 import data.sallyport.release
 
-decide(doc, catalog, rules) := verdict if {
-	verdict := admit.verdict with input as doc
-		with data.catalog as catalog
-		with data.site as f.site
-		with data.register as f.register
-		with data.rules as rules
+# From least to most guarded.
+classes := ["public", "internal", "confidential", "restricted"]
+
+sides := ["local", "outside"]
+
+fields := {
+	"may", "columns", "key_ttl", "price", "budget", "copies", "min_records", "min_class", "max_unique", "min_l", "max_t",
+	"max_releases", "releases_window_days", "reviews", "residual",
 }
 
-denied(verdict, rule, reason) if {
-	verdict.allow == false
-	verdict.rules == {rule}
-	verdict.reasons == {reason}
+# The rows by which data go somewhere.
+rows contains {"class": class, "side": side, "row": row} if {
+	some class in classes
+	some side in sides
+	row := data.rules.classes[class][side]
+	row.may == true
 }
 
-# The regions of a confidential or other dataset with that residency.
-resident(dataset, residency) := decide(
-	f.with_values(f.outside, {"/dataset": dataset}),
-	f.with_values(f.catalog, {concat("", ["/datasets/", dataset, "/residency"]): residency}),
-	data.rules,
-)
-
-test_anywhere if {
-	resident("census", []).limits.regions == set()
-	resident("census", null).limits.regions == set()
-	resident("census", ["us"]).limits.regions == {"us"}
+# The rows of two classes by which data go outside, the less guarded first.
+pairs contains [rows_of[less], rows_of[more]] if {
+	some i, less in classes
+	some j, more in classes
+	i < j
 }
 
-test_where_the_class_may_go if {
-	regions := resident("cohort", []).limits.regions
-	{"eea", "eu", "adequate", "de", "no", "ch", "eu-north"} - regions == set()
-	not "us" in regions
-	not "*" in regions
+rows_of[entry.class] := entry.row if {
+	some entry in rows
+	entry.side == "outside"
 }
 
-test_residency_within_the_class[name] if {
-	some name, want in {
-		"countries": [["de", "fr"], {"de", "fr"}],
-		"one of them elsewhere": [["de", "us"], {"de"}],
-		"adequate": [["ch"], {"ch"}],
-	}
-	resident("cohort", want[0]).limits.regions == want[1]
-}
-
-test_residency_group if {
-	regions := resident("cohort", ["eu"]).limits.regions
-	{"eu", "de", "fr", "eu-west"} - regions == set()
-	regions & {"no", "ch", "eea", "adequate"} == set()
-	count(regions) == 33
-}
-
-test_nowhere_is_not_anywhere if {
-	denied(
-		resident("cohort", ["us", "br"]),
-		"admit.jurisdiction",
-		concat("", [
-			"dataset cohort may be processed in br, us and confidential data in adequate, eea: ",
-			"no region is in both; submit without where=outside",
-		]),
-	)
-}
-
-test_class_that_may_go_nowhere if {
-	v := decide(f.outside, f.catalog, f.with_values(data.rules, {"/classes/confidential/jurisdictions": []}))
-	denied(v, "admit.jurisdiction", "there is no region where the dataset may be processed")
-	anywhere := f.with_values(f.catalog, {"/datasets/cohort/residency": []})
-	decide(f.outside, anywhere, json.remove(data.rules, ["classes/confidential/jurisdictions"])).allow == false
-	decide(f.outside, anywhere, f.with_values(data.rules, {"/classes/confidential/jurisdictions": []})).rules == {"admit.jurisdiction"}
-}
-
-test_local_is_nowhere_else if {
-	v := decide(f.request, f.with_values(f.catalog, {"/datasets/cohort/residency": ["us"]}), data.rules)
-	v.allow == true
-	v.limits.regions == []
-}
-
-# Groups that the table names are there, and list themselves.
-test_groups_are_whole if {
+test_every_class_has_both_rows if {
+	object.keys(data.rules.classes) == {class | some class in classes}
 	every class in data.rules.classes {
-		every name in class.jurisdictions {
-			name in ({"*"} | {n | some n, members in data.rules.jurisdictions; n in members})
+		is_boolean(class.grant)
+		is_array(class.jurisdictions)
+		every side in sides { is_boolean(class[side].may) }
+	}
+}
+
+test_every_row_has_every_field if {
+	every entry in rows { object.keys(entry.row) == fields }
+}
+
+test_numbers_are_within_their_bounds if {
+	every entry in rows {
+		every field in fields - {"may", "columns", "residual"} { is_number(entry.row[field]) }
+		every field in ["price", "budget", "min_records", "min_class", "min_l", "max_releases"] { entry.row[field] >= 0 }
+		every field in ["key_ttl", "copies", "releases_window_days"] { entry.row[field] >= 1 }
+		every field in ["max_unique", "max_t"] {
+			entry.row[field] >= 0
+			entry.row[field] <= 1
+		}
+		entry.row.reviews in {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}
+		every type, word in entry.row.residual {
+			type != ""
+			word in {"deny", "tolerate"}
 		}
 	}
-	{r | some r in data.rules.jurisdictions.eu} - {r | some r in data.rules.jurisdictions.eea} == set()
-	count({c | some c in data.rules.jurisdictions.eu; count(c) == 2; c != "eu"}) == 27
-	count({c | some c in data.rules.jurisdictions.eea; count(c) == 2; c != "eu"}) == 30
 }
 
-asked(values) := decide(f.with_values(f.request, values), f.catalog, data.rules)
+test_restricted_data_stay_inside if data.rules.classes.restricted.outside.may == false
 
-test_native_code_stays if {
-	denied(
-		asked({"/request/where": "outside", "/request/runner": "native"}),
-		"admit.job",
-		"native code may not run outside; it must be one of: wasm",
-	)
-	asked({"/request/runner": "native"}).allow == true
+test_jobs_go_by_default_where_they_may if {
+	every class in data.rules.classes { class[class["default"]].may == true }
 }
 
-test_no_code_does_not_go_out if {
-	v := decide(json.remove(f.outside, ["request/runner"]), f.catalog, data.rules)
-	denied(v, "admit.job", "no code may not run outside; it must be one of: wasm")
-}
-
-test_looks_and_uploads_are_local[algorithm] if {
-	some algorithm in ["view", "upload"]
-	look := json.remove(f.with_values(f.request, {"/request/algorithm": algorithm}), ["request/runner"])
-	decide(look, f.catalog, data.rules).allow == true
-	decide(f.with_values(look, {"/request/where": "local"}), f.catalog, data.rules).allow == true
-	denied(
-		decide(f.with_values(look, {"/request/where": "outside"}), f.catalog, data.rules),
-		"admit.job",
-		sprintf("jobs such as %s may not run outside; leave where out", [algorithm]),
-	)
-}
-
-test_a_look_runs_no_code if {
-	denied(
-		asked({"/request/algorithm": "view"}),
-		"admit.job",
-		"wasm code may not run on the local cluster; it must be one of: ",
-	)
-}
-
-test_more_executions_than_the_class_has if {
-	denied(
-		asked({"/request/copies": 10}),
-		"admit.job",
-		"10 executions are asked for; jobs such as features may have 9 at most",
-	)
-	asked({"/request/copies": 9}).limits.copies == 9
-}
-
-test_class_by_algorithm if {
-	small := {"destinations": ["local"], "runners": {"local": ["wasm"]}, "price": 7, "budget": 9, "copies": 1}
-	rules := f.with_values(data.rules, {"/jobs/algorithms/features": "small", "/jobs/classes/small": small})
-	v := decide(f.request, f.catalog, rules)
-	v.limits.price == 7
-	v.limits.budget == 9
-	decide(f.outside, f.catalog, rules).rules == {"admit.job"}
-	both := f.with_values(rules, {"/jobs/classes/small/runners": {"local": ["wasm"], "outside": ["wasm"]}, "/jobs/classes/small/copies": 2})
-	decide(f.outside, f.catalog, both).rules == {"admit.job"}
-	decide(f.with_values(f.outside, {"/request/algorithm": "other"}), f.catalog, rules).allow == true
-}
-
-test_algorithm_without_a_class if {
-	rules := json.remove(data.rules, ["jobs/algorithms/*"])
-	denied(decide(f.request, f.catalog, rules), "admit.job", "policy has no class of jobs for the algorithm features")
-	decide(f.request, f.catalog, f.with_values(data.rules, {"/jobs/algorithms/features": "ghost"})).rules == {"admit.job"}
-	decide(json.remove(f.request, ["request/algorithm"]), f.catalog, data.rules).rules == {"admit.job"}
-}
-
-# The lowest of all that bound it.
-test_price_and_budget[name] if {
-	some name, paths in {
-		"row": ["/classes/confidential/local/price", "/classes/confidential/local/budget"],
-		"job": ["/jobs/classes/job/price", "/jobs/classes/job/budget"],
-	}
-	v := decide(
-		f.with_values(f.request, {"/request/max_price": 50}), f.catalog,
-		f.with_values(data.rules, {paths[0]: 30, paths[1]: 40}),
-	)
-	v.limits.price == 30
-	v.limits.budget == 40
-	w := decide(
-		f.with_values(f.request, {"/request/max_price": 20}), f.catalog,
-		f.with_values(data.rules, {paths[0]: 30, paths[1]: 90000000}),
-	)
-	w.limits.price == 20
-	w.limits.budget == 20000000
-}
-
-earlier(job, time, destination) := {"job": job, "dataset": "cohort", "time": time, "destination": destination}
-
-twice := f.with_values(data.rules, {
-	"/classes/confidential/outside/max_releases": 2,
-	"/classes/confidential/outside/releases_window_days": 30,
-})
-
-history(list) := decide(f.with_values(f.outside, {"/history": list}), f.catalog, twice)
-
-test_released_often_enough if {
-	denied(
-		history([earlier("a", "2029-12-20T00:00:00Z", "outside"), earlier("b", "2030-01-01T00:00:00Z", "outside")]),
-		"admit.history",
-		"dataset cohort was released to outside 2 times in 30 days; 2 is the most, so ask for an exception or wait",
-	)
-}
-
-test_releases_that_do_not_count[name] if {
-	some name, other in {
-		"none": [],
-		"local": [earlier("b", "2030-01-01T00:00:00Z", "local")],
-		"before the window": [earlier("b", "2029-12-03T03:04:05Z", "outside")],
-		"this very job": [earlier("j1", "2030-01-01T00:00:00Z", "outside")],
-		"the same job": [earlier("a", "2030-01-01T00:00:00Z", "outside")],
-	}
-	history(array.concat([earlier("a", "2029-12-20T00:00:00Z", "outside")], other)).allow == true
-}
-
-test_release_with_a_later_time_counts if {
-	history([
-		earlier("a", "2031-01-01T00:00:00Z", "outside"),
-		earlier("b", "2029-12-03T03:04:06Z", "outside"),
-	]).rules == {"admit.history"}
-}
-
-test_no_bound_on_releases if {
-	many := [earlier(sprintf("a%d", [i]), "2030-01-01T00:00:00Z", "outside") | some i in numbers.range(1, 50)]
-	decide(f.with_values(f.outside, {"/history": many}), f.catalog, data.rules).allow == true
-}
-
-test_window_missing_is_no if {
-	rules := json.remove(twice, ["classes/confidential/outside/releases_window_days"])
-	v := decide(f.with_values(f.outside, {"/history": [earlier("a", "2030-01-01T00:00:00Z", "outside")]}), f.catalog, rules)
-	v.allow == true # none counts, so only the bound itself is asked
-	w := decide(f.outside, f.catalog, json.remove(twice, ["classes/confidential/outside/max_releases"]))
-	w.rules == {"admit.history"}
-}
-
-ward(values) := decide(f.with_values(f.outside, object.union({"/dataset": "ward"}, values)), f.catalog, data.rules)
-
-test_safe_harbor if {
-	v := ward({})
-	v.allow == true
-	object.keys(v.masks) == {column.name | some column in f.harbored; startswith(column.name, "ok_")}
-	v.masks.ok_sex == {}
-	v.masks.ok_age == {"cap": {"top": 90, "label": "90+"}}
-	"admit.standard" in v.rules
-}
-
-test_safe_harbor_is_for_outside if {
-	v := ward({"/request/where": "local"})
-	v.allow == true
-	v.masks.raw == {}
-	v.masks.unsaid == {}
-}
-
-test_unknown_standard[where] if {
-	some where in ["local", "outside"]
-	denied(
-		decide(
-			f.with_values(f.request, {"/request/where": where}),
-			f.with_values(f.catalog, {"/datasets/cohort/standard": "safe_habor"}),
-			data.rules,
-		),
-		"admit.standard",
-		"dataset cohort is held to the standard safe_habor, which policy has no table for",
-	)
-}
-
-test_nothing_meets_the_standard if {
-	denied(
-		decide(f.outside, f.with_values(f.catalog, {"/datasets/cohort/standard": "safe_harbor"}), data.rules),
-		"admit.columns",
-		concat("", [
-			"no column of dataset cohort may leave: each needs a mask that policy accepts for its role, ",
-			"and safe_harbor for its identifier",
-		]),
-	)
-}
-
-# What the role's table refuses, a standard does not let through.
-test_both_tables_must_accept if {
-	catalog := f.with_values(f.catalog, {"/datasets/ward/columns": [
-		{"name": "born", "role": "direct", "identifier": "date", "mask": {"verb": "date", "args": {"to": "year"}}},
-		{"name": "sex", "role": "direct", "identifier": "none", "mask": {"verb": "keep"}},
-		{"name": "test", "role": "insensitive", "identifier": "none"},
-	]})
-	object.keys(decide(f.with_values(f.outside, {"/dataset": "ward"}), catalog, data.rules).masks) == {"test"}
-}
-
-# What a table leaves raw is not treated, whatever the steward proposes.
-test_raw_does_not_meet_the_standard if {
-	v := decide(f.with_values(f.outside, {"/dataset": "ward"}), f.catalog, f.with_values(data.rules, {"/classes/internal/outside/columns": "inside"}))
-	object.keys(v.masks) == {"ok_gone", "ok_sex", "ok_test", "raw"}
-}
-
-# A bound that says what no rule knows holds for nothing.
-test_unknown_bound if {
-	rules := f.with_values(data.rules, {"/standards/safe_harbor/date/verbs/date/to": {"not": ["month"]}})
-	not decide(f.with_values(f.outside, {"/dataset": "ward"}), f.catalog, rules).masks.ok_born
-}
-
-# Every category has an entry, and every entry is a category.
-test_safe_harbor_is_whole if {
-	object.keys(data.rules.standards.safe_harbor) == {
-		"name", "geographic", "date", "age", "telephone", "fax", "email", "ssn", "record", "beneficiary", "account",
-		"license", "vehicle", "device", "url", "ip", "biometric", "photo", "other", "none",
+test_no_class_is_looser_outside_than_a_less_guarded_one if {
+	every pair in pairs {
+		every field in ["min_records", "min_class", "min_l", "reviews"] { pair[1][field] >= pair[0][field] }
+		every field in ["max_unique", "max_t"] { pair[1][field] <= pair[0][field] }
+		every type in object.keys(pair[0].residual) | object.keys(pair[1].residual) {
+			not looser(pair[1].residual, pair[0].residual, type)
+		}
 	}
 }
 
-rows := ["/classes/confidential/outside/min_l", "/classes/confidential/outside/max_t"]
-
-leaves(rules, values) := verdict if {
-	verdict := release.verdict with input as f.with_values(f.releasing, values)
-		with data.catalog as f.catalog
-		with data.site as f.site
-		with data.rules as f.with_values(data.rules, rules)
+looser(more, less, type) if {
+	treats(more, type) == "tolerate"
+	treats(less, type) == "deny"
 }
 
-test_diversity[name] if {
-	some name, ok in {"1": false, "2": false, "3": true}
-	leaves({rows[0]: 3}, {"/facts/risk/diversity": to_number(name)}).allow == ok
+treats(residual, type) := object.get(residual, type, object.get(residual, "*", "deny"))
+
+test_rows_name_tables_of_columns if {
+	every entry in rows { is_object(data.rules.columns[entry.row.columns]) }
 }
 
-test_diversity_says_numbers if {
-	denied(
-		leaves({rows[0]: 3}, {"/facts/risk/diversity": 2}),
-		"release.diversity",
-		"a sensitive column has only 2 different values in one class; confidential data may leave only from 3 up",
-	)
+# What a table of columns says must be what its key can mean.
+words := {"": "keep", "*": "keep", "keep": "keep"}
+
+test_tables_of_columns_say_what_the_gateway_can_do if {
+	every table in data.rules.columns {
+		object.keys(table) - {"direct", "quasi", "sensitive", "insensitive"} == set()
+		every choices in table {
+			every key, word in choices {
+				key in (object.keys(words) | verbs)
+				word == object.get(words, key, "apply")
+			}
+		}
+	}
 }
 
-test_diversity_not_measured[name] if {
-	some name, values in {"absent": {}, "null": {"/facts/risk/diversity": null}, "text": {"/facts/risk/diversity": "9"}}
-	denied(
-		leaves({rows[0]: 2}, values),
-		"release.diversity",
-		"how diverse the sensitive columns are was not measured; confidential data may leave only from 2 different values up",
-	)
+test_direct_identifiers_never_stay_as_they_are if {
+	every table in data.rules.columns { not "keep" in {word | some word in object.get(table, "direct", {})} }
 }
 
-test_closeness[t] if {
-	some t, ok in {-1: false, 0: true, 0.2: true, 0.3: false}
-	leaves({rows[1]: 0.2}, {"/facts/risk/closeness": t}).allow == ok
+test_quasi_identifiers_go_outside_only_treated_or_on_the_stewards_word if {
+	every entry in rows { not careless(entry) }
 }
 
-test_closeness_says_numbers if {
-	denied(
-		leaves({rows[1]: 0.2}, {"/facts/risk/closeness": 0.3}),
-		"release.closeness",
-		"a sensitive column of one class differs from the whole table by 0.3; confidential data may leave only up to 0.2",
-	)
+careless(entry) if {
+	entry.side == "outside"
+	some key in {"", "*"}
+	data.rules.columns[entry.row.columns].quasi[key]
 }
 
-test_closeness_not_measured[name] if {
-	some name, values in {"absent": {}, "null": {"/facts/risk/closeness": null}}
-	denied(
-		leaves({rows[1]: 0.2}, values),
-		"release.closeness",
-		"how close the classes are to the whole table was not measured; confidential data may leave only up to 0.2",
-	)
+# What this gateway can do with a value. Add your own where yours can do more.
+verbs := {"drop", "pseudonym", "generalize", "date", "prefix", "shift_date", "cap", "hierarchy", "mask", "replace"}
+
+bounds := {"in", "min", "max"}
+
+categories := {
+	"name", "geographic", "date", "age", "telephone", "fax", "email", "ssn", "record", "beneficiary", "account",
+	"license", "vehicle", "device", "url", "ip", "biometric", "photo", "other", "none",
 }
 
-test_not_asked_for if leaves({}, {}).allow == true
-
-test_hole_is_no[field] if {
-	some field in ["min_l", "max_t"]
-	v := release.verdict with input as f.releasing
-		with data.catalog as f.catalog
-		with data.site as f.site
-		with data.rules as json.remove(data.rules, [concat("/", ["classes/confidential/outside", field])])
-	v.allow == false
+test_standards_say_what_the_gateway_can_do if {
+	every standard in data.rules.standards {
+		object.keys(standard) - categories == set()
+		every category in standard {
+			object.keys(category) - {"any", "verbs"} == set()
+			every verb, arguments in object.get(category, "verbs", {}) {
+				verb in verbs
+				every bound in arguments { object.keys(bound) - bounds == set() }
+			}
+		}
+	}
 }
 
-test_reviews_by_the_table if {
-	decide(f.outside, f.catalog, f.with_values(data.rules, {"/classes/confidential/outside/reviews": 2})).limits.reviews == 2
+# HIPAA, 45 CFR 164.514(b)(2)(i), names eighteen; only what is none of them may
+# leave without a treatment.
+test_safe_harbor_has_every_category if {
+	object.keys(data.rules.standards.safe_harbor) == categories
+	{name | some name, category in data.rules.standards.safe_harbor; category.any == true} - {"none"} == set()
 }
+
+acts := {
+	"job:run", "dataset:edit", "register:edit", "audit:read", "policy:edit", "policy:approve", "exception:approve",
+	"result:review",
+}
+
+held := {act | some role in data.rules.roles; some act in role.may}
+
+test_roles_do_what_there_is if held - acts == set()
+
+# Without these, nobody could run a job, or change this table again.
+test_nobody_is_locked_out if {"job:run", "policy:edit", "policy:approve"} - held == set()
+
+test_no_role_edits_and_approves if {
+	every role in data.rules.roles {
+		count({"policy:edit", "policy:approve"} & {act | some act in role.may}) < 2
+		count({"register:edit", "exception:approve"} & {act | some act in role.may}) < 2
+	}
+}
+
+test_two_person_acts_are_what_there_is if {
+	{act | some act in data.rules.two_person} - {"policy.publish", "exception.grant", "audit.erase", "key.destroy"} == set()
+}
+
+test_classes_name_jurisdictions if {
+	known := {name | some name, _ in data.rules.jurisdictions} | {name | some list in data.rules.jurisdictions; some name in list}
+	every class in data.rules.classes { {name | some name in class.jurisdictions} - (known | {"*"}) == set() }
+}
+
+# A machine that announces the group must be found, and one in a group within it.
+test_groups_list_themselves_and_what_is_in_them if {
+	every name, list in data.rules.jurisdictions {
+		name in list
+		every inner in list {
+			{region | some region in object.get(data.rules.jurisdictions, inner, [])} - {region | some region in list} == set()
+		}
+	}
+}
+
+test_algorithms_have_classes if {
+	every class in data.rules.jobs.algorithms { is_object(data.rules.jobs.classes[class]) }
+}
+
+test_jobs_say_where_and_as_what if {
+	every job in data.rules.jobs.classes {
+		{side | some side in job.destinations} - {"local", "outside"} == set()
+		every side in job.destinations { is_array(job.runners[side]) }
+		every side, kinds in job.runners {
+			side in sides
+			{kind | some kind in kinds} - {"", "wasm", "native"} == set()
+		}
+		job.price >= 0
+		job.budget >= 0
+		job.copies >= 1
+	}
+}
+
+# Native code is confined by the owner of a machine alone.
+test_native_code_stays_inside if {
+	every job in data.rules.jobs.classes { not "native" in object.get(job.runners, "outside", []) }
+}
+
+test_waivable_checks_exist if {
+	{label | some label in data.rules.exceptions.waivable} - (object.keys(admit.checks) | object.keys(release.checks)) == set()
+}
+
+# Who somebody is, and that it was measured at all, is nothing to make an exception from.
+test_no_exception_waives_who_or_whether if {
+	{label | some label in data.rules.exceptions.waivable} & {
+		"admit.request", "admit.role", "admit.project", "admit.member", "admit.dataset", "admit.columns", "admit.rows",
+		"release.admitted", "release.destination", "release.exact", "release.census", "release.columns", "release.rows",
+		"release.actions",
+	} == set()
+}
+
+test_an_exception_never_lets_one_person_stand_alone if data.rules.exceptions.min_class >= 2
