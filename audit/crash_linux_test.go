@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		eraseForEver(path)
 	case "erase full":
 		eraseUntilFull(path)
+	case "soak":
+		soakForEver(path)
+	case "power":
+		writeForPowerCut(path, os.Getenv("AUDIT_TEST_UNSYNCED") != "")
 	default:
 		os.Exit(m.Run())
 	}

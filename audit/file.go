@@ -123,11 +123,33 @@ func create(path string, s *signer) (err error) {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	// Link, not rename: two creators must not replace each other's log.
+	// Link, not rename: two creators must not replace each other's log. Who has
+	// made it first may have taken away the other's beginning.
 	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+		if _, there := os.Stat(path); there != nil {
+			return err
+		}
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// clearBeginnings takes away what a crash left of [create]. Such a name may be
+// a second one of the log's file, which would keep the contents that an
+// erasure takes out of the log by putting another file in its place.
+func clearBeginnings(path string) error {
+	dir, prefix := filepath.Dir(path), filepath.Base(path)+".new-"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if n, ok := strings.CutPrefix(e.Name(), prefix); ok && strings.Trim(n, "0123456789") == "" {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // putRows makes the buckets of an empty log and puts rows (bucket, key, value).
@@ -192,6 +214,9 @@ func openFile(op, path string, readOnly bool) (db *bbolt.DB, err error) {
 		after, err := os.Stat(path)
 		if err == nil && !os.SameFile(before, after) {
 			err = berrors.ErrTimeout
+		}
+		if err == nil && !readOnly {
+			err = clearBeginnings(path)
 		}
 		if err != nil {
 			err = errors.Join(err, db.Close())

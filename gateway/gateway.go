@@ -227,6 +227,10 @@ func (g *Gateway) Submit(ctx context.Context, req Request) (Job, error) {
 	if stopped {
 		return Job{}, sallyport.Errorf("submit", sallyport.Unavailable, "Start it with `sallyport serve`.", "the gateway is not running")
 	}
+	// A log that failed stays so until a restart: the job would only wait for it.
+	if err := g.parts.Audit.Err(); err != nil {
+		return Job{}, err
+	}
 	req.Submitted = g.now().UTC()
 	job := Job{Request: req, State: Queued}
 	if err := g.journal.add(job); err != nil {

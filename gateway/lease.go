@@ -78,8 +78,14 @@ const confirmWithin = time.Hour
 // confirm lets an act pass if policy wants one person for it, or if this is the
 // second of two. The first is told that a second is needed, and recorded.
 func (g *Gateway) confirm(ctx context.Context, by Subject, act, target, reason string) error {
+	_, err := g.confirmBy(ctx, by, act, target, reason)
+	return err
+}
+
+// confirmBy is confirm, and names the first of two.
+func (g *Gateway) confirmBy(ctx context.Context, by Subject, act, target, reason string) (string, error) {
 	if !g.parts.Policy.TwoPeople(ctx, act) {
-		return nil
+		return "", nil
 	}
 	g.mu.Lock()
 	first, ok := g.pending[act+" "+target]
@@ -94,16 +100,16 @@ func (g *Gateway) confirm(ctx context.Context, by Subject, act, target, reason s
 	g.mu.Unlock()
 	switch {
 	case ok && first.by != by.ID:
-		return nil
+		return first.by, nil
 	case ok:
-		return sallyport.Errorf(act, sallyport.Denied, "Ask a second person.", "policy wants two people, and %s asked already", by.ID)
+		return "", sallyport.Errorf(act, sallyport.Denied, "Ask a second person.", "policy wants two people, and %s asked already", by.ID)
 	}
 	e := audit.Entry{Time: g.now().UTC(), Step: act, Phase: audit.Note, Subject: by.ID, Lease: target, Decision: "deny",
 		Reasons: []string{"waits for a second person: " + reason}}
 	if _, err := g.parts.Audit.Append(ctx, e); err != nil {
-		return err
+		return "", err
 	}
-	return sallyport.Errorf(act, sallyport.Denied, "Ask a second person to say the same within an hour.", "policy wants two people for this; %s is the first", by.ID)
+	return "", sallyport.Errorf(act, sallyport.Denied, "Ask a second person to say the same within an hour.", "policy wants two people for this; %s is the first", by.ID)
 }
 
 // request is the first half of an act that needs two people. It is kept in

@@ -22,6 +22,8 @@ type auditCmd struct {
 	Verify     auditVerifyCmd     `cmd:"" help:"Recompute everything and say whether the log is whole."`
 	Checkpoint auditCheckpointCmd `cmd:"" help:"Print the signed checkpoint: keep it elsewhere, and no rollback goes unseen."`
 	Proof      auditProofCmd      `cmd:"" help:"Write a proof of one record that anybody can check offline."`
+	Erase      auditEraseCmd      `cmd:"" help:"Erase what the log holds about a person; every proof stays."`
+	Hold       auditHoldCmd       `cmd:"" help:"Legal holds: what must not be erased."`
 	CheckProof auditCheckProofCmd `cmd:"" help:"Check such a proof."`
 	Tiles      auditTilesCmd      `cmd:"" help:"Export the log's tree as a folder that any C2SP monitor reads."`
 	CheckTiles auditCheckTilesCmd `cmd:"" help:"Check such a folder from end to end."`
@@ -80,7 +82,7 @@ func (a *app) logFile(db string) (logFile, error) {
 func (c *Config) auditKeys() string { return c.path(c.Audit) + ".keys" }
 
 func (a *app) copyLog(ctx context.Context, c *control.Client) (logFile, error) {
-	r, err := c.Snapshot(ctx)
+	r, err := c.Snapshot(ctx, a.asked)
 	if err != nil {
 		return logFile{}, err
 	}
@@ -115,9 +117,18 @@ type auditLsCmd struct {
 	Job      string    `help:"Only records of this job."`
 	Dataset  string    `help:"Only records about this dataset."`
 	Subject  string    `help:"Only records of this person."`
+	Project  string    `help:"Only records of this project."`
+	Purpose  string    `help:"Only records for this purpose."`
+	Node     string    `help:"Only records about this node."`
 	Step     string    `help:"Only this step: admit, hold, release, …"`
 	Decision string    `help:"Only allow, deny or error."`
+	Rule     string    `help:"Only decisions that this rule made, such as release.class."`
+	Lease    string    `help:"Only records about this key."`
+	Text     string    `help:"Only records with these words in their step or reasons."`
 	Since    time.Time `format:"2006-01-02T15:04:05Z07:00" placeholder:"TIME" help:"Only from then on (RFC 3339)."`
+	Until    time.Time `format:"2006-01-02T15:04:05Z07:00" placeholder:"TIME" help:"Only before then (RFC 3339)."`
+	From     uint64    `placeholder:"N" help:"Only records from this number on."`
+	Before   uint64    `placeholder:"N" help:"Only records before this number: the next page of the newest."`
 	Limit    int       `short:"n" default:"0" help:"At most so many, the newest; 0 is all."`
 }
 
@@ -126,6 +137,8 @@ func (auditLsCmd) Help() string {
 
   sallyport audit ls --decision deny
   sallyport audit ls --job burst --json
+  sallyport audit ls --rule release.class --project pilot
+  sallyport audit ls -n 50 --before 1200       # a page of 50, before record 1200
   sallyport audit ls --db copy-of-audit.db`
 }
 
@@ -137,7 +150,8 @@ func (c auditLsCmd) Run(a *app) error {
 	defer done()
 	var recs []audit.Record
 	for r, err := range l.Records(a.ctx, audit.Filter{Job: sallyport.JobID(c.Job), Dataset: c.Dataset, Subject: c.Subject,
-		Step: c.Step, Decision: c.Decision, Since: c.Since, Limit: c.Limit, Newest: c.Limit > 0}) {
+		Project: c.Project, Purpose: c.Purpose, Node: c.Node, Step: c.Step, Decision: c.Decision, Rule: c.Rule, Lease: c.Lease, Text: c.Text,
+		Since: c.Since, Until: c.Until, From: c.From, Before: c.Before, Limit: c.Limit, Newest: c.Limit > 0}) {
 		if err != nil {
 			return err
 		}

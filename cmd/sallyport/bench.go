@@ -26,6 +26,7 @@ type benchCmd struct {
 	Seal    benchSealCmd    `cmd:"" help:"Sealing, opening and keys, beside age and the bare cipher."`
 	Policy  benchPolicyCmd  `cmd:"" help:"Decisions, their replay, and how new rules come into force, beside plain OPA."`
 	S3      benchS3Cmd      `cmd:"" name:"s3" help:"The S3 door, beside a bare file server and reverse proxy."`
+	Audit   benchAuditCmd   `cmd:"" help:"The audit log: appending, searching, proving and verifying, beside fdatasync and bbolt."`
 	Child   benchChildCmd   `cmd:"" hidden:""`
 	Door    benchDoorCmd    `cmd:"" hidden:""`
 	Peer    benchPeerCmd    `cmd:"" hidden:""`

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -64,6 +65,7 @@ type app struct {
 	config string
 	json   bool
 	unkept sync.Once // says that checkpoints cannot be remembered
+	asked  string    // the command, for the record of who read the log
 }
 
 func run(args []string, out, errs io.Writer) int {
@@ -87,7 +89,7 @@ func run(args []string, out, errs io.Writer) int {
 	defer stop()
 	k.BindTo(ctx, (*context.Context)(nil))
 	k.BindTo(out, (*node.Output)(nil))
-	err = k.Run(&app{ctx: ctx, out: out, errs: errs, config: c.Config, json: c.JSON})
+	err = k.Run(&app{ctx: ctx, out: out, errs: errs, config: c.Config, json: c.JSON, asked: strings.Join(args, " ")})
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		fmt.Fprintln(errs, "sallyport: interrupted")
 		return 130

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,6 +76,7 @@ func TestScripts(t *testing.T) {
 			"await":     awaitOutput,
 			"keyof":     printed("keyof", "key"),
 			"versionof": printed("versionof", "version"),
+			"holdof":    firstHold,
 			"replace":   replaceText,
 			"freeport":  freeAddress,
 		},
@@ -112,6 +114,19 @@ func printed(name, field string) func(*testscript.TestScript, bool, []string) {
 		}
 		ts.Setenv(args[0], v)
 	}
+}
+
+// firstHold VAR sets a variable to the number of the first hold that was just listed.
+func firstHold(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: holdof VAR")
+	}
+	var list []struct{ Seq uint64 }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &list))
+	if len(list) == 0 {
+		ts.Fatalf("no hold was listed")
+	}
+	ts.Setenv(args[0], strconv.FormatUint(list[0].Seq, 10))
 }
 
 // replaceText FILE OLD NEW replaces the one place where a file holds a text.

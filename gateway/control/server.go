@@ -60,6 +60,7 @@ func New(g *gateway.Gateway, people *identity.Directory, enroller Enroller, acce
 	s.dataRoutes(mux)
 	s.accessRoutes(mux)
 	s.policyRoutes(mux)
+	s.officerRoutes(mux)
 	s.reviewRoutes(mux)
 	s.registerRoutes(mux)
 	s.checkpointRoutes(mux)
@@ -260,6 +261,18 @@ func (s *Server) releases(w http.ResponseWriter, r *http.Request) {
 func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) {
 	if !s.officer(r) {
 		fail(w, sallyport.Errorf("audit", sallyport.Denied, "Ask a compliance officer.", "the log is for officers and the gateway's operator"))
+		return
+	}
+	who, credential := "operator", ""
+	if c, err := s.caller(r, ""); err == nil {
+		who, credential = c.ID, c.Credential
+	}
+	asked := r.URL.Query().Get("asked")
+	if asked == "" {
+		asked = "a copy of the log"
+	}
+	if err := s.gateway.RecordReading(r.Context(), who, credential, asked[:min(len(asked), 1000)]); err != nil {
+		fail(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")

@@ -156,7 +156,7 @@ test_safe_harbor_has_every_category if {
 }
 
 acts := {
-	"job:run", "dataset:edit", "register:edit", "audit:read", "policy:edit", "policy:approve", "exception:approve",
+	"job:run", "dataset:edit", "register:edit", "audit:read", "audit:erase", "audit:hold", "policy:edit", "policy:approve", "exception:approve",
 	"result:review",
 }
 
