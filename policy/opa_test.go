@@ -65,9 +65,8 @@ func TestStockTest(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, args := range map[string][]string{
-		"the folder's rules and data": {"sallyport", "data.json"},
-		"with schemas":                {"--schema", "schema", "sallyport", "data.json"},
-		"as a bundle":                 {"--bundle", "."},
+		"with schemas": {"--schema", "schema", "sallyport", "data.json"},
+		"as a bundle":  {"--bundle", "."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := opa
