@@ -1,6 +1,9 @@
 package anonymize
 
-import "testing"
+import (
+	"maps"
+	"testing"
+)
 
 // FuzzMatchers feeds the hand-written matchers whatever there is: they must
 // not panic, not allocate, and answer the same for the same value.
@@ -12,11 +15,13 @@ func FuzzMatchers(f *testing.F) {
 		var a, b residual
 		a.look(v)
 		b.look(v)
-		if a != b {
-			t.Errorf("two answers: %v, %v", a, b)
+		if !maps.Equal(a.counts(), b.counts()) {
+			t.Errorf("two answers: %v, %v", a.counts(), b.counts())
 		}
-		if a.email > 1 || a.phone+a.ssn > 1 {
-			t.Errorf("one value counted twice: %v", a)
+		for kind, n := range a.counts() {
+			if n != 1 {
+				t.Errorf("one value counted %d times as %s", n, kind)
+			}
 		}
 		if len(v) == 0 {
 			return

@@ -149,7 +149,7 @@ func (p *pass) reached() map[string]bool {
 	for _, m := range p.modules {
 		for _, r := range m.Rules {
 			if slices.ContainsFunc(r.Annotations, func(a *ast.Annotations) bool { return a.Entrypoint }) {
-				for _, r := range c.GetRulesExact(r.Path()) {
+				for _, r := range c.GetRulesExact(r.Ref().GroundPrefix()) {
 					visit(r)
 				}
 			}
