@@ -207,6 +207,25 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// TestNobodyApprovesTheirOwn: also not who may do both.
+func TestNobodyApprovesTheirOwn(t *testing.T) {
+	l := newLab(t)
+	l.mustOpen(bundle(1))
+	both := policy.Subject{ID: "bo", Roles: []string{"admin", "officer"}}
+	d, err := l.propose(both, bundle(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.book.Approve(t.Context(), both, d.Version, 0, nil); sallyport.KindOf(err) != sallyport.Denied {
+		t.Errorf("bo approves what bo drafted: %v", err)
+	}
+	l.inForce(bundle(1))
+	if _, err := l.book.Approve(t.Context(), approver, d.Version, 0, nil); err != nil {
+		t.Error(err)
+	}
+	l.inForce(bundle(2))
+}
+
 func TestOnlyWhoMayDrafts(t *testing.T) {
 	l := newLab(t)
 	l.mustOpen(bundle(1))
