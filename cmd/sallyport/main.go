@@ -31,6 +31,7 @@ type cli struct {
 	Init      initCmd      `cmd:"" help:"Write a commented configuration, the default policy and a catalog."`
 	Serve     serveCmd     `cmd:"" help:"Run the gateway."`
 	Dataset   datasetCmd   `cmd:"" help:"Describe datasets: add, ls, show, scan, prepare, inbox."`
+	Risk      riskCmd      `cmd:"" help:"Measure how easily the people in a table are recognized; needs no gateway."`
 	Grant     grantCmd     `cmd:"" help:"Let projects use datasets for a while: add, ls, revoke."`
 	Consent   consentCmd   `cmd:"" help:"What a dataset's subjects agreed to: add, ls, withdraw."`
 	Exception exceptionCmd `cmd:"" help:"Exceptions from policy, agreed by two people: ask, approve, ls, end."`
