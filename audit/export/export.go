@@ -40,17 +40,9 @@ type About struct {
 	Version    string    `json:"sallyport"` // of the program
 }
 
-// NewAbout fills in what the log's checkpoint says. by names the person who
-// asked, version the program.
-func NewAbout(format string, l *audit.Log, f audit.Filter, at time.Time, by, version string) (About, error) {
-	signed, err := l.Checkpoint()
-	if err != nil {
-		return About{}, err
-	}
-	return newAbout(format, signed, l.VerifierKey(), f, at, by, version)
-}
-
-func newAbout(format, signed, key string, f audit.Filter, at time.Time, by, version string) (About, error) {
+// NewAbout fills in what a log's signed checkpoint says. key is the log's
+// verifier key, by names the person who asked, version the program.
+func NewAbout(format, signed, key string, f audit.Filter, at time.Time, by, version string) (About, error) {
 	cp, err := audit.ParseCheckpoint(signed, key)
 	if err != nil {
 		return About{}, err
@@ -112,7 +104,8 @@ type Summary struct {
 	Missing []sallyport.Digest `json:"missing_policies,omitempty"`
 }
 
-func (s *Summary) count(r audit.Record) {
+// Count adds a record.
+func (s *Summary) Count(r audit.Record) {
 	s.Records++
 	if s.First == nil || r.Seq < *s.First {
 		s.First = &r.Seq
@@ -148,7 +141,7 @@ func each(w io.Writer, recs iter.Seq2[audit.Record, error], head func(*bufio.Wri
 		if err := f(b, r); err != nil {
 			return s, writeError(op, err)
 		}
-		s.count(r)
+		s.Count(r)
 	}
 	if tail != nil {
 		err = tail(b, s)

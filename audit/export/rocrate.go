@@ -165,9 +165,15 @@ func crate(b *bufio.Writer, a About, s Summary, jobs map[sallyport.JobID]*job) e
 		return err
 	}
 	by := person(more, a.By)
+	parts := []node{}
+	for _, id := range slices.Sorted(maps.Keys(more)) {
+		if t := more[id]["@type"]; t == "File" || t == "Dataset" {
+			parts = append(parts, ref(id))
+		}
+	}
 	graph := []node{
 		{"@id": "ro-crate-metadata.json", "@type": "CreativeWork", "about": ref("./"), "conformsTo": ref(CrateVersion)},
-		{"@id": "./", "@type": "Dataset", "name": title, "datePublished": a.At.Format(time.RFC3339), "conformsTo": ref(CrateProfile), "mentions": mentions,
+		{"@id": "./", "@type": "Dataset", "name": title, "datePublished": a.At.Format(time.RFC3339), "conformsTo": ref(CrateProfile), "hasPart": parts, "mentions": mentions,
 			"description": fmt.Sprintf("What the audit log of %s says of jobs: %d records, of which %d are erased and %d sealed. No data is in this crate; datasets and results are named by their SHA-256.",
 				a.Origin, s.Records, s.Erased, s.Sealed),
 			"license": ref("#terms")},
@@ -175,7 +181,7 @@ func crate(b *bufio.Writer, a About, s Summary, jobs map[sallyport.JobID]*job) e
 		{"@id": CrateProfile, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
 		{"@id": gate, "@type": "SoftwareApplication", "name": "sallyport", "version": a.Version, "softwareVersion": a.Version},
 		{"@id": "#export", "@type": "SearchAction", "name": "export of the audit log", "agent": by, "instrument": ref(gate), "query": string(about),
-			"startTime": a.At.Format(time.RFC3339), "endTime": a.At.Format(time.RFC3339), "actionStatus": ref("http://schema.org/CompletedActionStatus"),
+			"startTime": a.At.Format(time.RFC3339), "endTime": a.At.Format(time.RFC3339), "actionStatus": "http://schema.org/CompletedActionStatus",
 			"object": ref("#log")},
 		{"@id": "#log", "@type": "CreativeWork", "name": "audit log of " + a.Origin, "size": strconv.FormatUint(a.Size, 10) + " records",
 			"description": "RFC 6962 tree with root " + a.Root + ", signed by " + a.Key, "identifier": a.Checkpoint},
@@ -233,14 +239,14 @@ func (j *job) nodes(more map[string]node, gate string) []node {
 	}
 	switch {
 	case j.kept:
-		n["actionStatus"], n["endTime"] = ref("http://schema.org/CompletedActionStatus"), stamp(j.ended)
+		n["actionStatus"], n["endTime"] = "http://schema.org/CompletedActionStatus", stamp(j.ended)
 	case j.refused || j.over:
-		n["actionStatus"], n["endTime"] = ref("http://schema.org/FailedActionStatus"), stamp(j.ended)
+		n["actionStatus"], n["endTime"] = "http://schema.org/FailedActionStatus", stamp(j.ended)
 		if len(j.reasons) > 0 {
 			n["error"] = join(j.reasons)
 		}
 	default:
-		n["actionStatus"] = ref("http://schema.org/ActiveActionStatus")
+		n["actionStatus"] = "http://schema.org/ActiveActionStatus"
 	}
 	var about []string
 	for _, v := range [][2]string{{"project", j.project}, {"purpose", j.purpose}, {"node", j.node}} {
@@ -260,7 +266,7 @@ func (j *job) nodes(more map[string]node, gate string) []node {
 			status = "http://schema.org/FailedActionStatus"
 		}
 		out = append(out, node{"@id": "#record-" + strconv.FormatUint(d.seq, 10), "@type": "AuthorizeAction", "name": d.step + ": " + d.answer, "agent": ref(gate),
-			"instrument": ref(policy), "object": ref(id), "startTime": stamp(d.at), "endTime": stamp(d.at), "actionStatus": ref(status)})
+			"instrument": ref(policy), "object": ref(id), "startTime": stamp(d.at), "endTime": stamp(d.at), "actionStatus": status})
 	}
 	return out
 }
