@@ -224,14 +224,12 @@ func (l *Log) Retain(ctx context.Context, rules []Retention) (Erased, error) {
 	if l.readOnly {
 		return Erased{}, readOnlyError(op)
 	}
-	seen := map[string]bool{}
+	if err := CheckRetention(rules); err != nil {
+		return Erased{}, err
+	}
 	var d erasureDetail
 	now := l.now().UTC()
 	for _, r := range rules {
-		if r.Age <= 0 || seen[r.Step] || reserved(r.Step) || permanent(r.Step) {
-			return Erased{}, sallyport.Errorf(op, sallyport.Invalid, "Give each step one rule with an age above zero; records of policies, signatures and erasures are kept for good.", "the rule for step %q cannot be kept", r.Step)
-		}
-		seen[r.Step] = true
 		d.Rules = append(d.Rules, cutoff{r.Step, now.Add(-r.Age).Round(0)})
 	}
 	l.acting.Lock()

@@ -140,6 +140,12 @@ func ParseSignOff(signed, verifierKey string) (SignOff, error) {
 		return SignOff{}, sallyport.Errorf(op, sallyport.Invalid, "Give the whole text, with its signature line and final newline.", "%w", err)
 	}
 	s, err := parseSignOffText(n.Text)
+	for _, sig := range n.Sigs {
+		// The note package lets unused bits of the base64 be anything.
+		if _, strict := base64.StdEncoding.Strict().DecodeString(sig.Base64); strict != nil {
+			err = errors.Join(err, errors.New("the signature is not in canonical form"))
+		}
+	}
 	if err != nil {
 		return SignOff{}, sallyport.E(op, sallyport.Invalid, err, "")
 	}
@@ -199,7 +205,11 @@ func ParseSignedRange(file []byte) (r SignedRange, err error) {
 	if len(file) > MaxSignedRange {
 		return r, sallyport.Errorf("read sign-off", sallyport.Invalid, "", "the file is too large for a sign-off")
 	}
-	if err := strictJSON(file, &r); err != nil {
+	err = strictJSON(file, &r)
+	if err == nil && !json.Valid(file) {
+		err = errors.New("there is more after it")
+	}
+	if err != nil {
 		return r, sallyport.E("read sign-off", sallyport.Invalid, err, "`sallyport audit review file` writes one.")
 	}
 	return r, nil

@@ -38,6 +38,7 @@ func (p *passage) hold(ctx context.Context, a admitted, o *outcome) (held, error
 		return held{}, err
 	}
 	o.Facts = map[string]any{"plan": planOf(a), "report": report, "parcel": parcel}
+	o.Objects, o.Columns, o.Result = []string{a.Dataset.Location.Key}, leavingColumns(a.Admit), parcel.Digest
 	o.Say = fmt.Sprintf("%d records sealed to lease %s until %s; k %d → %d",
 		report.After.Records, lease.ID, lease.Until.Format(time.TimeOnly), report.Before.SmallestClass, report.After.SmallestClass)
 	if n := report.Filtered; n > 0 {
@@ -64,6 +65,7 @@ func (p *passage) measure(ctx context.Context, a admitted, o *outcome) (held, Pi
 		return held{}, Pinned{}, sallyport.Errorf("measure", sallyport.Unavailable, "Try again.", "the dataset changed while it was measured")
 	}
 	o.Facts = map[string]any{"plan": planOf(a), "report": report, "source": pin}
+	o.Objects, o.Columns, o.Result = []string{a.Dataset.Location.Key}, leavingColumns(a.Admit), report.Source
 	o.Say = fmt.Sprintf("%d records measured where they lie: policy leaves all of them as they are", report.After.Records)
 	return held{admitted: a, Report: report, Parcel: sallyport.SealedRef{Until: p.g.now().Add(ttl)}}, pin, nil
 }

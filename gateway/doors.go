@@ -53,6 +53,7 @@ func (p *passage) ask(ctx context.Context, req Request, module routing.Module, o
 	if err != nil {
 		return admitted{}, err
 	}
+	o.Objects, o.Destination = []string{ds.Location.Key}, v.Destination
 	if err := tightens(req, v); err != nil {
 		return admitted{}, err
 	}
@@ -120,13 +121,14 @@ func (p *passage) release(ctx context.Context, h held, o *outcome) (released, er
 			Rows: h.Admit.Rows,
 		},
 	}
-	o.Lease = h.Lease
+	o.Lease, o.Objects, o.Destination, o.Result = h.Lease, []string{h.Dataset.Location.Key}, h.Admit.Destination, h.Parcel.Digest
 	var err error
 	if in.Time, err = p.g.decisionTime(); err != nil {
 		return released{}, err
 	}
 	v, err := p.g.parts.Policy.Release(ctx, in)
 	o.verdict(v)
+	o.Columns = leavingColumns(h.Admit) // door 1 said which
 	o.Facts = map[string]any{"input": in, "verdict": v}
 	if err != nil {
 		return released{}, deniedBy("release", v, err)
@@ -154,7 +156,7 @@ func (o *outcome) verdict(v policy.Verdict) {
 	if v.Allow {
 		o.Decision = "allow"
 	}
-	o.Reasons, o.Rules, o.Policy, o.Data = v.Reasons, v.Rules, v.Policy, v.Data
+	o.Reasons, o.Rules, o.Policy, o.Data, o.Columns = v.Reasons, v.Rules, v.Policy, v.Data, leavingColumns(v)
 }
 
 // deniedBy turns a verdict into the error that ends the passage.
@@ -177,14 +179,15 @@ type denial struct {
 
 func (d *denial) Error() string { return d.text }
 
-func leaving(v policy.Verdict) int {
-	n := 0
+func leaving(v policy.Verdict) int { return len(leavingColumns(v)) }
+
+func leavingColumns(v policy.Verdict) (out []string) {
 	for _, ob := range v.Obligations {
 		if ob.Verb != "drop" {
-			n++
+			out = append(out, ob.Column)
 		}
 	}
-	return n
+	return out
 }
 
 func cleared(actions map[string]string) []string {

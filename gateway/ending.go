@@ -53,12 +53,14 @@ func (p *passage) runHere(ctx context.Context, f finished) (routing.Outcome, err
 	judge.Task, judge.Placement = task, pl
 	n := pl.Chosen[0].Node
 	intent := p.entry("hand over", audit.Intent)
+	intent.Destination = sallyport.Local
 	judge.announce(&intent)
 	if err := p.record(ctx, intent); err != nil {
 		return routing.Outcome{}, err
 	}
 	a, err := p.assignment(ctx, judge, n, fmt.Sprintf("%s-judge-%s", p.job.ID, n.ID))
 	done := p.entry("hand over", audit.Outcome)
+	done.Destination = sallyport.Local
 	judge.announce(&done)
 	if err != nil {
 		done.Decision, done.Reasons = "error", []string{err.Error()}
@@ -119,7 +121,7 @@ func (p *passage) verify(ctx context.Context, j judged, o *outcome) (verified, e
 	if out.Cost, _, err = p.g.parts.Ledger.JobCost(string(p.job.ID)); err != nil {
 		return verified{}, err
 	}
-	o.Cost, o.Node = out.Cost, out.Winner.Node
+	o.Cost, o.Node, o.Result = out.Cost, out.Winner.Node, out.Winner.Claim
 	o.Facts = map[string]any{"right": right, "wrong": wrong, "claim": out.Winner.Claim}
 	if out.Winner.Assignment == "" {
 		return verified{}, sallyport.Errorf("verify", sallyport.Damaged, "Nobody was paid; submit again.", "no result is what its node claimed")
@@ -201,7 +203,7 @@ func (p *passage) keep(ctx context.Context, v reviewed, o *outcome) (kept, error
 			return kept{}, err
 		}
 	}
-	p.job.Result, p.job.Digest = &to, v.Winner.Claim
+	p.job.Result, p.job.Digest, o.Result = &to, v.Winner.Claim, v.Winner.Claim
 	o.Facts = map[string]any{"result": to, "digest": v.Winner.Claim, "size": info.Size}
 	o.Say = fmt.Sprintf("%d bytes in %s", info.Size, to)
 	return kept{reviewed: v, Result: to}, nil

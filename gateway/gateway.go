@@ -77,7 +77,12 @@ type Parts struct {
 	UploadLimit  int64         // bytes of one upload; 0 is 64 GiB
 	ScratchQuota int64         // bytes of a project's scratch; 0 is 10 GiB
 
-	Audit    *audit.Log
+	Audit *audit.Log
+	// Reviews is the key that signs off reviews of the log; the zero value is none.
+	Reviews audit.SigningKey
+	// Retention is how long contents of the log's records are kept; nil: for good.
+	Retention []audit.Retention
+
 	Journal  *Journal
 	Patience time.Duration // how long a job waits for nodes
 	Parallel int           // jobs at once; 0 is 4
@@ -108,7 +113,8 @@ type Gateway struct {
 	slots   chan struct{}
 	making  singleflight.Group // views, by key
 
-	strangers strangers
+	strangers  strangers
+	unreviewed unreviewed
 
 	showing sync.Mutex // who gives policy data, one at a time
 	stale   bool       // what was read of the data is not in force, or not noted
@@ -231,7 +237,7 @@ func (g *Gateway) Submit(ctx context.Context, req Request) (Job, error) {
 	if err := g.parts.Audit.Err(); err != nil {
 		return Job{}, err
 	}
-	req.Submitted = g.now().UTC()
+	req.Submitted, req.Trace = g.now().UTC(), newTrace()
 	job := Job{Request: req, State: Queued}
 	if err := g.journal.add(job); err != nil {
 		return Job{}, err

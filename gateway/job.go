@@ -24,6 +24,8 @@ type Request struct {
 	MaxPrice  sallyport.Money       `json:"max_price,omitempty"` // per node hour; 0: policy's cap
 	Copies    int                   `json:"copies,omitempty"`    // 0: policy's number
 	Submitted time.Time             `json:"submitted"`
+	// Trace is the W3C trace ID that every record about the job carries.
+	Trace string `json:"trace,omitempty"`
 }
 
 // State is where a job stands.

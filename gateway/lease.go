@@ -78,14 +78,8 @@ const confirmWithin = time.Hour
 // confirm lets an act pass if policy wants one person for it, or if this is the
 // second of two. The first is told that a second is needed, and recorded.
 func (g *Gateway) confirm(ctx context.Context, by Subject, act, target, reason string) error {
-	_, err := g.confirmBy(ctx, by, act, target, reason)
-	return err
-}
-
-// confirmBy is confirm, and names the first of two.
-func (g *Gateway) confirmBy(ctx context.Context, by Subject, act, target, reason string) (string, error) {
 	if !g.parts.Policy.TwoPeople(ctx, act) {
-		return "", nil
+		return nil
 	}
 	g.mu.Lock()
 	first, ok := g.pending[act+" "+target]
@@ -95,28 +89,29 @@ func (g *Gateway) confirmBy(ctx context.Context, by Subject, act, target, reason
 	if ok && first.by != by.ID {
 		delete(g.pending, act+" "+target)
 	} else if !ok {
-		g.pending[act+" "+target] = request{by.ID, g.now()}
+		g.pending[act+" "+target] = request{by: by.ID, at: g.now()}
 	}
 	g.mu.Unlock()
 	switch {
 	case ok && first.by != by.ID:
-		return first.by, nil
+		return nil
 	case ok:
-		return "", sallyport.Errorf(act, sallyport.Denied, "Ask a second person.", "policy wants two people, and %s asked already", by.ID)
+		return sallyport.Errorf(act, sallyport.Denied, "Ask a second person.", "policy wants two people, and %s asked already", by.ID)
 	}
 	e := audit.Entry{Time: g.now().UTC(), Step: act, Phase: audit.Note, Subject: by.ID, Lease: target, Decision: "deny",
 		Reasons: []string{"waits for a second person: " + reason}}
 	if _, err := g.parts.Audit.Append(ctx, e); err != nil {
-		return "", err
+		return err
 	}
-	return "", sallyport.Errorf(act, sallyport.Denied, "Ask a second person to say the same within an hour.", "policy wants two people for this; %s is the first", by.ID)
+	return sallyport.Errorf(act, sallyport.Denied, "Ask a second person to say the same within an hour.", "policy wants two people for this; %s is the first", by.ID)
 }
 
 // request is the first half of an act that needs two people. It is kept in
 // memory only: after a restart both must ask again.
 type request struct {
-	by string
-	at time.Time
+	by  string
+	at  time.Time
+	say string // what they said, where the second must say the same
 }
 
 // DestroyKey ends a live key at once, whatever it is for: what it sealed opens
@@ -133,7 +128,7 @@ func (g *Gateway) DestroyKey(ctx context.Context, by Subject, lease, reason stri
 		if err := g.confirm(ctx, by, "key.destroy", lease, reason); err != nil {
 			return err
 		}
-		e := audit.Entry{Time: g.now().UTC(), Step: "destroy key", Phase: audit.Intent, Subject: by.ID, Lease: lease,
+		e := audit.Entry{Time: g.now().UTC(), Step: "destroy key", Phase: audit.Intent, Subject: by.ID, Credential: by.Credential, Roles: by.Roles, Trace: newTrace(), Lease: lease,
 			Dataset: u.Dataset, Project: u.Project, Reasons: []string{reason}}
 		if u.What == "job" || u.What == "result" {
 			e.Job = sallyport.JobID(u.Name)
@@ -162,7 +157,7 @@ func (g *Gateway) RotateKeys(ctx context.Context, by Subject) error {
 	if err := g.confirm(ctx, by, "key.rotate", "issuer", "rotate"); err != nil {
 		return err
 	}
-	e := audit.Entry{Time: g.now().UTC(), Step: "rotate keys", Phase: audit.Intent, Subject: by.ID}
+	e := audit.Entry{Time: g.now().UTC(), Step: "rotate keys", Phase: audit.Intent, Subject: by.ID, Credential: by.Credential, Roles: by.Roles, Trace: newTrace()}
 	if _, err := g.parts.Audit.Append(ctx, e); err != nil {
 		return err
 	}

@@ -153,6 +153,7 @@ func (p *passage) handOver(ctx context.Context, pl placed, o *outcome) (handed, 
 		out.Assignments = append(out.Assignments, a)
 	}
 	o.Facts = map[string]any{"assignments": out.Assignments}
+	o.Objects, o.Columns, o.Result = []string{pl.Dataset.Location.Key}, leavingColumns(pl.Admit), pl.Parcel.Digest
 	what := "key"
 	if _, ok := p.g.parts.Issuer.(seal.Wrapper); ok && !slices.ContainsFunc(pl.Placement.Chosen, func(c routing.Choice) bool { return !c.Node.Tokens }) {
 		what = "token for the key"

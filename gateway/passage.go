@@ -214,6 +214,10 @@ func (o *outcome) entry(base audit.Entry, err error) (audit.Entry, error) {
 	e := o.Entry
 	e.Time, e.Step, e.Phase, e.Job = base.Time, base.Step, base.Phase, base.Job
 	e.Subject, e.Project, e.Purpose, e.Dataset = base.Subject, base.Project, base.Purpose, base.Dataset
+	e.Credential, e.Roles, e.Request, e.Trace = base.Credential, base.Roles, base.Request, base.Trace
+	if e.Destination == "" {
+		e.Destination = base.Destination
+	}
 	if err != nil && e.Decision == "" {
 		e.Decision, e.Reasons = "error", append(e.Reasons, err.Error())
 	}

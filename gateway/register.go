@@ -119,6 +119,7 @@ type registering struct {
 	id               string
 	dataset, project string
 	purpose, reason  string
+	trace            string // of the request
 	expect           sallyport.Digest
 	change           register.Change
 }
@@ -290,6 +291,7 @@ func (g *Gateway) change(ctx context.Context, a registering, prepare func() (reg
 	if a.id == "" {
 		a.id = newID("reg")
 	}
+	a.trace = newTrace()
 	g.showing.Lock()
 	defer g.showing.Unlock()
 	if err := g.mayRegister(ctx, a.who, a.act, a.dataset, a.project, a.id); err != nil {
@@ -365,7 +367,7 @@ func (g *Gateway) carryOut(ctx context.Context, step string, a registering, d *r
 }
 
 func (a registering) entry(step string, phase audit.Phase, now time.Time) audit.Entry {
-	e := audit.Entry{Time: now.UTC(), Step: step, Phase: phase, Subject: a.who.ID, Dataset: a.dataset, Project: a.project, Purpose: a.purpose, Reasons: []string{a.reason}}
+	e := audit.Entry{Time: now.UTC(), Step: step, Phase: phase, Subject: a.who.ID, Credential: a.who.Credential, Roles: a.who.Roles, Trace: a.trace, Dataset: a.dataset, Project: a.project, Purpose: a.purpose, Reasons: []string{a.reason}}
 	if id := sallyport.JobID(a.id); id.Valid() {
 		e.Job = id
 	}

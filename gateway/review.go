@@ -323,8 +323,11 @@ func (g *Gateway) waitingReview(id sallyport.JobID) (Review, error) {
 // reviewEntry begins a record about somebody else's look at or opinion of a
 // job's result.
 func (g *Gateway) reviewEntry(by Subject, r Review, id sallyport.JobID, step string, phase audit.Phase, more map[string]any) (audit.Entry, error) {
-	e := audit.Entry{Time: g.now().UTC(), Step: step, Phase: phase, Job: id, Subject: by.ID, Project: r.Project, Purpose: r.Purpose,
-		Dataset: r.Dataset, Lease: r.Lease}
+	e := audit.Entry{Time: g.now().UTC(), Step: step, Phase: phase, Job: id, Subject: by.ID, Credential: by.Credential, Roles: by.Roles,
+		Project: r.Project, Purpose: r.Purpose, Dataset: r.Dataset, Lease: r.Lease, Result: r.Digest}
+	if job, err := g.journal.Job(id); err == nil {
+		e.Trace = job.Trace
+	}
 	more["reviewer"] = by
 	b, err := json.Marshal(more)
 	if err != nil {

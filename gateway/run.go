@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -154,8 +155,16 @@ func (j Job) why() string {
 
 // entry begins an audit record about this job.
 func (p *passage) entry(step string, phase audit.Phase) audit.Entry {
-	return audit.Entry{Time: p.g.now().UTC(), Step: step, Phase: phase, Job: p.job.ID,
-		Subject: p.job.Subject.ID, Project: p.job.Project, Purpose: p.job.Purpose, Dataset: p.job.Dataset}
+	if p.job.Trace == "" { // what no door asked for: an upload that ends, a view that is evicted
+		p.job.Trace = newTrace()
+	}
+	e := audit.Entry{Time: p.g.now().UTC(), Step: step, Phase: phase, Job: p.job.ID,
+		Subject: p.job.Subject.ID, Credential: p.job.Subject.Credential, Roles: p.job.Subject.Roles,
+		Project: p.job.Project, Purpose: p.job.Purpose, Dataset: p.job.Dataset, Destination: p.job.Side, Trace: p.job.Trace}
+	if b, err := json.Marshal(p.job.Request); err == nil { // nothing in it that JSON cannot say
+		e.Request = sallyport.DigestOf(b)
+	}
+	return e
 }
 
 // record appends to the audit log. It is not stopped by the job's own end:
@@ -297,7 +306,7 @@ func (g *Gateway) sweep(ctx context.Context) error {
 		if l.Destroyed != nil || g.now().Before(l.Until) {
 			continue
 		}
-		e := audit.Entry{Time: g.now().UTC(), Step: "expire", Phase: audit.Intent, Lease: l.ID}
+		e := audit.Entry{Time: g.now().UTC(), Step: "expire", Phase: audit.Intent, Lease: l.ID, Trace: newTrace()}
 		if _, err := g.parts.Audit.Append(ctx, e); err != nil {
 			return err
 		}
@@ -316,13 +325,13 @@ func (g *Gateway) sweep(ctx context.Context) error {
 // dataset. It returns an error only if the record could not be made.
 func (g *Gateway) RecordRefusal(ctx context.Context, uid uint32, dataset, purpose string, why error) error {
 	_, err := g.parts.Audit.Append(ctx, audit.Entry{Time: g.now().UTC(), Step: "identify", Phase: audit.Note,
-		Subject: fmt.Sprintf("unix:uid=%d", uid), Dataset: dataset, Purpose: purpose, Decision: "deny", Reasons: []string{why.Error()}})
+		Subject: fmt.Sprintf("unix:uid=%d", uid), Dataset: dataset, Purpose: purpose, Decision: "deny", Reasons: []string{why.Error()}, Trace: newTrace()})
 	return err
 }
 
 // RecordAccess records that an access key was issued or revoked.
 func (g *Gateway) RecordAccess(ctx context.Context, who, project, purpose, step, key string) error {
 	_, err := g.parts.Audit.Append(ctx, audit.Entry{Time: g.now().UTC(), Step: step, Phase: audit.Note,
-		Subject: who, Project: project, Purpose: purpose, Reasons: []string{"key " + key}})
+		Subject: who, Project: project, Purpose: purpose, Reasons: []string{"key " + key}, Trace: newTrace()})
 	return err
 }

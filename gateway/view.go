@@ -198,7 +198,7 @@ func (g *Gateway) Prepare(ctx context.Context, who Access, dataset string, progr
 
 func (g *Gateway) viewer(who Access, dataset string) *passage {
 	return &passage{g: g, view: "asking", job: Job{Request: Request{ID: "view", Subject: who.Subject, Project: who.Project,
-		Purpose: who.Purpose, Dataset: dataset, Algorithm: viewModule, Where: sallyport.Local}}}
+		Purpose: who.Purpose, Dataset: dataset, Algorithm: viewModule, Where: sallyport.Local, Trace: newTrace()}}}
 }
 
 // look asks door 1 for this access, finds or makes the view that it may have,
@@ -225,6 +225,7 @@ func (g *Gateway) lookTelling(ctx context.Context, who Access, dataset, step str
 	o.Lease = v.Lease
 	if err == nil {
 		o.Facts = map[string]any{"asked": o.Facts, "view": v.ID, "object": v.Object}
+		o.Objects, o.Result = []string{v.Object.Key}, v.Object.Digest
 	}
 	e, entryErr := o.entry(p.entry(step, audit.Note), err)
 	e.Job = v.ID

@@ -15,7 +15,7 @@ type auditEraseCmd struct {
 }
 
 func (auditEraseCmd) Help() string {
-	return `Erases what the log holds about a person: what the records say, the index, and the key that it was sealed under, so that copies of the log cannot be read either. Numbers, times, steps and every proof stay, and a record says what was erased. Where policy wants two people, a second one must say the same within an hour. A legal hold stops it.
+	return `Erases what the log holds about a person: what the records say, the index, and the key that it was sealed under, so that copies of the log cannot be read either. Numbers, times, steps and every proof stay, and a record says what was erased. Two people must say the same within an hour. A legal hold stops it. Afterwards the whole log is verified.
 
   sallyport audit erase --subject ada --reason "left the lab; request 17" --basis "GDPR Art. 17(1)(b)"`
 }
@@ -32,7 +32,8 @@ func (c auditEraseCmd) Run(a *app) error {
 	if a.json {
 		return a.printJSON(e)
 	}
-	fmt.Fprintf(a.out, "erased %d records (%s); record %d says so\n", e.Records, e.Ranges, e.Tombstone)
+	fmt.Fprintf(a.out, "erased %d records (%s), asked by %s, approved by %s; record %d says so\n", e.Records, clip(e.Ranges, 60), e.By, e.Approved, e.Tombstone)
+	showVerification(a.out, e.Verified)
 	return nil
 }
 
@@ -72,14 +73,22 @@ func (c holdAddCmd) Run(a *app) error {
 	return nil
 }
 
-type holdLsCmd struct{}
+type holdLsCmd struct {
+	As string `help:"Person to act as, if you run the gateway."`
+}
 
-func (holdLsCmd) Run(a *app) error {
+func (holdLsCmd) Help() string {
+	return `A held person is shown as a code only, since the list outlives them.
+
+  sallyport audit hold ls`
+}
+
+func (c holdLsCmd) Run(a *app) error {
 	client, _, err := a.dial()
 	if err != nil {
 		return err
 	}
-	list, err := client.Holds(a.ctx)
+	list, err := client.Holds(a.ctx, c.As)
 	if err != nil {
 		return err
 	}
@@ -92,9 +101,9 @@ func (holdLsCmd) Run(a *app) error {
 	}
 	var rows [][]string
 	for _, h := range list {
-		rows = append(rows, []string{strconv.FormatUint(h.Seq, 10), h.Subject, h.Dataset, h.Project})
+		rows = append(rows, []string{strconv.FormatUint(h.Hold, 10), clip(h.Person, 12), h.Dataset, h.Project, h.By, clock(h.Time), clip(h.Reason, 60)})
 	}
-	table(a.out, []string{"hold", "person", "dataset", "project"}, rows)
+	table(a.out, []string{"hold", "person", "dataset", "project", "by", "since", "reason"}, rows)
 	return nil
 }
 

@@ -20,6 +20,8 @@ type auditProofCmd struct {
 	Out    string `short:"o" placeholder:"FILE" help:"Write the proof there, by custom NAME.tlog-proof."`
 	Record string `placeholder:"FILE" help:"Also write the record's content there, with the salt that opens its commitment: it tells all that the record tells."`
 	DB     string `name:"db" placeholder:"FILE" help:"Read this copy of a log."`
+	Why    string `help:"Why you read the record's content; it is recorded."`
+	As     string `help:"Person to act as, if you run the gateway."`
 }
 
 func (auditProofCmd) Help() string {
@@ -30,6 +32,11 @@ func (auditProofCmd) Help() string {
 }
 
 func (c auditProofCmd) Run(a *app) error {
+	if c.Record != "" {
+		if err := c.open(a); err != nil {
+			return err
+		}
+	}
 	l, done, err := a.openLog(c.DB)
 	if err != nil {
 		return err
@@ -38,19 +45,6 @@ func (c auditProofCmd) Run(a *app) error {
 	p, err := l.Prove(c.Seq, a.cosigned(l, c.DB, c.Seq))
 	if err != nil {
 		return err
-	}
-	if c.Record != "" {
-		o, err := l.Opening(c.Seq)
-		if err != nil {
-			return err
-		}
-		b, err := json.Marshal(o)
-		if err != nil {
-			return err
-		}
-		if err := writeFile(c.Record, append(b, '\n')); err != nil {
-			return err
-		}
 	}
 	switch {
 	case c.Out != "":
@@ -68,6 +62,24 @@ func (c auditProofCmd) Run(a *app) error {
 		return a.printJSON(map[string]any{"seq": c.Seq, "file": c.Out, "proof": string(p.Format()), "key": l.VerifierKey()})
 	}
 	return nil
+}
+
+// open writes the record's content, which is a reading, and recorded.
+func (c auditProofCmd) open(a *app) error {
+	l, err := a.readLog(reading{DB: c.DB, Why: c.Why, As: c.As})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	o, err := l.Opening(c.Seq)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	return writeFile(c.Record, append(b, '\n'))
 }
 
 // cosigned returns the checkpoint that witnesses cosigned if it covers a

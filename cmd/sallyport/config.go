@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sallyport"
+	"sallyport/audit"
 	"sallyport/gateway/identity"
 	"sallyport/gateway/rulebook"
 	"sallyport/internal/strict"
@@ -58,6 +59,10 @@ type Config struct {
 	People map[string]PersonConfig `yaml:"people"`
 	// Projects are what people work for, with a budget for outside nodes.
 	Projects map[string]ProjectConfig `yaml:"projects"`
+
+	// Retention is how long contents of audit records are kept, by step; "*" is
+	// every other step. What is not named is kept for good.
+	Retention map[string]Age `yaml:"retention"`
 
 	// S3 is the door for S3 clients.
 	S3 S3Config `yaml:"s3"`
@@ -186,6 +191,9 @@ func parseConfig(path string, src []byte) (*Config, error) {
 		return nil, invalid(doc.Errorf("$.limits.memory_mb", "memory_mb is %d: a WebAssembly module has 1 to 4096", c.Limits.MemoryMB))
 	case c.Limits.Walltime <= 0 || c.Limits.Patience < 0 || c.Limits.Parallel <= 0 || c.Limits.ReviewWithin <= 0 || c.Limits.PolicyCoverage <= 0 || c.Limits.PolicyCoverage > 100 || c.Limits.PolicyReplay <= 0:
 		return nil, invalid(doc.Errorf("$.limits", "limits must be positive"))
+	}
+	if err := audit.CheckRetention(c.retention()); err != nil {
+		return nil, invalid(doc.Errorf("$.retention", "%v", err))
 	}
 	for name, a := range c.Algorithms {
 		if (a.Wasm == "") == (a.Native == "") {

@@ -37,7 +37,7 @@ type cli struct {
 	Exception exceptionCmd `cmd:"" help:"Exceptions from policy, agreed by two people: ask, approve, ls, end."`
 	Job       jobCmd       `cmd:"" help:"Use datasets: submit, ls, show, logs, result, review, cancel."`
 	Key       keyCmd       `cmd:"" help:"Access keys and live keys: new, access, revoke, ls, destroy."`
-	Audit     auditCmd     `cmd:"" help:"See and prove what happened: ls, show, verify, checkpoint."`
+	Audit     auditCmd     `cmd:"" help:"See, prove, review and export what happened: ls, show, verify, review, export."`
 	Policy    policyCmd    `cmd:"" help:"Check, replay, publish, explain: the rules that decide."`
 	Witness   witnessCmd   `cmd:"" help:"Vouch for other labs' logs, and see who vouches for this one: init, serve, ls."`
 	Node      nodeCmd      `cmd:"" help:"Nodes of the outside: ls, token; and run one from this binary."`

@@ -89,11 +89,11 @@ func (c policyDataCmd) digest(a *app, record string) (sallyport.Digest, error) {
 	if strings.HasPrefix(record, "sha256:") {
 		return sallyport.Digest(record), nil
 	}
-	l, done, err := a.openLog(c.DB)
+	l, err := a.readLog(reading{DB: c.DB})
 	if err != nil {
 		return "", err
 	}
-	defer done()
+	defer l.Close()
 	if record == "" {
 		for r, err := range l.Records(a.ctx, audit.Filter{Newest: true}) {
 			if err != nil {

@@ -75,11 +75,11 @@ func (c policyExplainCmd) Run(a *app) error {
 }
 
 func (c policyExplainCmd) explain(a *app) (explained, error) {
-	l, done, err := a.openLog(c.Log)
+	l, err := a.readLog(reading{DB: c.Log})
 	if err != nil {
 		return explained{}, err
 	}
-	defer done()
+	defer l.Close()
 	d, asked, err := c.find(a, l)
 	if err != nil {
 		return explained{}, err
@@ -118,7 +118,7 @@ func sameAnswer(recorded, now policy.Verdict, other bool) bool {
 
 // find looks up the decision that a number or a job means; asked says how the
 // one was found where it is not the one that was named.
-func (c policyExplainCmd) find(a *app, l *audit.Log) (d replay.Decision, asked string, err error) {
+func (c policyExplainCmd) find(a *app, l recordSource) (d replay.Decision, asked string, err error) {
 	n, err := strconv.ParseUint(c.Record, 10, 64)
 	if err != nil {
 		all, err := c.ofJob(a, l, sallyport.JobID(c.Record))
@@ -166,7 +166,7 @@ func (c policyExplainCmd) find(a *app, l *audit.Log) (d replay.Decision, asked s
 	return all[found], fmt.Sprintf("R%s; record %d holds the decision.", what[1:], all[found].Record), nil
 }
 
-func (c policyExplainCmd) ofJob(a *app, l *audit.Log, job sallyport.JobID) ([]replay.Decision, error) {
+func (c policyExplainCmd) ofJob(a *app, l recordSource, job sallyport.JobID) ([]replay.Decision, error) {
 	var out []replay.Decision
 	for r, err := range l.Records(a.ctx, audit.Filter{Job: job}) {
 		if err != nil {

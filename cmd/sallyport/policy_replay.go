@@ -91,11 +91,11 @@ func (c policyReplayCmd) replay(a *app) (replayed, error) {
 		return replayed{}, err
 	}
 	cfg.Base = kept
-	l, done, err := a.openLog(c.Log)
+	l, err := a.readLog(reading{DB: c.Log})
 	if err != nil {
 		return replayed{}, err
 	}
-	defer done()
+	defer l.Close()
 	if c.Data == "now" {
 		if cfg.Now, err = newestData(a, l, kept); err != nil {
 			return replayed{}, err
@@ -158,7 +158,7 @@ func (c policyReplayCmd) archive(a *app) (*archive.Archive, error) {
 }
 
 // newestData are the data that the newest record saw.
-func newestData(a *app, l *audit.Log, kept *archive.Archive) (map[string]any, error) {
+func newestData(a *app, l recordSource, kept *archive.Archive) (map[string]any, error) {
 	for r, err := range l.Records(a.ctx, audit.Filter{Newest: true}) {
 		if err != nil {
 			return nil, err

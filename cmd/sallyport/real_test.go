@@ -83,6 +83,7 @@ func startVault(t *testing.T, dir string) *vaultServer {
 	write("transit/keys/sallyport-derive", map[string]any{"type": "aes256-gcm96"})
 	write("transit/keys/sallyport-sign-checkpoint", map[string]any{"type": "ed25519"})
 	write("transit/keys/sallyport-sign-policy", map[string]any{"type": "ed25519"})
+	write("transit/keys/sallyport-sign-review", map[string]any{"type": "ed25519"})
 	if err := s.root.Sys().PutPolicy("sallyport-gateway", policy); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -32,7 +33,11 @@ func TestKilledInAChangeOfTheRegister(t *testing.T) {
 		}
 		l.start("")
 		l.stop()
-		log, err := audit.OpenReadOnly(l.cfg.path(l.cfg.Audit))
+		master, err := (&app{ctx: t.Context(), config: filepath.Join(l.cfg.dir, "sallyport.yaml")}).master()
+		if err != nil {
+			t.Fatal(err)
+		}
+		log, err := audit.OpenRead(audit.ReadConfig{Path: l.cfg.path(l.cfg.Audit), Master: master})
 		if err != nil {
 			t.Fatal(err)
 		}

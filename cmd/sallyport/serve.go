@@ -111,6 +111,9 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gate
 		group.Go(func() error { return sweepAccess(sweeping, w, log) })
 	}
 	group.Go(func() error { w.follow(sweeping); return nil })
+	if len(w.parts.Retention) > 0 {
+		group.Go(func() error { retireDaily(sweeping, w.gateway, log); return nil })
+	}
 	if witnesses != nil {
 		group.Go(func() error { w.haveCosigned(sweeping, witnesses, log); return nil })
 	}

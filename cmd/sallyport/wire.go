@@ -155,20 +155,22 @@ func wire(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gatew
 // checkpointKey is the name of the key that signs the audit log's checkpoints.
 const checkpointKey = "checkpoint"
 
-// openAudit opens the log. An issuer that can sign keeps the signing key to
-// itself; of another one it is derived.
+// openAudit opens the log, and has the key made that signs reviews of it.
 func (w *wiring) openAudit(ctx context.Context, issuer keyIssuer) (*audit.Log, error) {
-	cfg := audit.Config{Path: w.cfg.path(w.cfg.Audit), Origin: w.cfg.Site, Now: w.now}
-	var err error
-	if s, ok := issuer.(seal.Signer); ok {
-		cfg.Sign = func(msg []byte) ([]byte, error) { return s.Sign(context.WithoutCancel(ctx), checkpointKey, msg) }
-		cfg.Public, err = s.PublicKey(ctx, checkpointKey)
-	} else {
-		cfg.Seed, err = issuer.Derive(ctx, "audit/checkpoint")
+	cfg, err := auditConfig(ctx, w.cfg, issuer, w.now)
+	if err != nil {
+		return nil, err
+	}
+	w.parts.Reviews, err = signingKey(ctx, issuer, "review", "audit/review")
+	if sallyport.KindOf(err) == sallyport.NotFound {
+		// A keeper that was set up before there were reviews: all else goes on.
+		w.log.Warn("reviews of the audit log cannot be signed off", "err", err, "hint", sallyport.HintOf(err))
+		w.parts.Reviews, err = audit.SigningKey{}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	w.parts.Retention = w.cfg.retention()
 	return audit.Open(cfg)
 }
 

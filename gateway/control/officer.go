@@ -3,9 +3,10 @@ package control
 import (
 	"context"
 	"net/http"
+	"net/url"
 
-	"sallyport"
 	"sallyport/audit"
+	"sallyport/gateway"
 )
 
 // This file is what a compliance officer asks of the log besides reading it.
@@ -44,10 +45,10 @@ func officerDo[T any](s *Server, w http.ResponseWriter, r *http.Request, do func
 }
 
 func (s *Server) erase(w http.ResponseWriter, r *http.Request) {
-	officerDo(s, w, r, func(ctx context.Context, as string, in OfficerAct) (audit.Erased, error) {
+	officerDo(s, w, r, func(ctx context.Context, as string, in OfficerAct) (gateway.ErasedRecords, error) {
 		who, err := s.caller(r, as)
 		if err != nil {
-			return audit.Erased{}, err
+			return gateway.ErasedRecords{}, err
 		}
 		return s.gateway.EraseRecords(ctx, subjectOf(who), in.Subject, in.Reason, in.Basis)
 	})
@@ -74,19 +75,20 @@ func (s *Server) releaseHold(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) holds(w http.ResponseWriter, r *http.Request) {
-	if !s.officer(r) {
-		fail(w, sallyport.Errorf("holds", sallyport.Denied, "Ask a compliance officer.", "holds are for officers and the gateway's operator"))
-		return
+	_, err := s.logReader(r, r.URL.Query().Get("as"))
+	var list []gateway.LegalHold
+	if err == nil {
+		list, err = s.gateway.Holds()
 	}
-	list := s.gateway.Audit().Holds()
-	if list == nil {
-		list = []audit.Held{}
+	if err != nil {
+		fail(w, err)
+		return
 	}
 	answer(w, list)
 }
 
 // Erase erases what the log holds about a person.
-func (c *Client) Erase(ctx context.Context, in OfficerAct) (e audit.Erased, err error) {
+func (c *Client) Erase(ctx context.Context, in OfficerAct) (e gateway.ErasedRecords, err error) {
 	return e, c.call(ctx, "POST", "/v1/audit/erase", in, &e)
 }
 
@@ -101,6 +103,6 @@ func (c *Client) ReleaseHold(ctx context.Context, in OfficerAct) (r audit.Receip
 }
 
 // Holds lists the holds that stand.
-func (c *Client) Holds(ctx context.Context) (list []audit.Held, err error) {
-	return list, c.call(ctx, "GET", "/v1/audit/holds", nil, &list)
+func (c *Client) Holds(ctx context.Context, as string) (list []gateway.LegalHold, err error) {
+	return list, c.call(ctx, "GET", "/v1/audit/holds?as="+url.QueryEscape(as), nil, &list)
 }
