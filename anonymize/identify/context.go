@@ -3,14 +3,6 @@ package identify
 // set is a set of types.
 type set uint32
 
-func of(types ...Type) set {
-	var s set
-	for _, t := range types {
-		s |= 1 << t
-	}
-	return s
-}
-
 func (s set) has(t Type) bool { return s>>t&1 == 1 }
 
 const (

@@ -345,23 +345,3 @@ func (a *app) exportProgress() (tell func(uint64), wipe func()) {
 		}
 	}, func() { fmt.Fprint(f, "\r\x1b[K") }
 }
-
-// verifyPack is `audit verify` of an evidence pack.
-func (a *app) verifyPack(path, key string) error {
-	v, err := export.VerifyPack(path, key)
-	if err != nil {
-		report(a.errs, err)
-		return exitCode(2)
-	}
-	if a.json {
-		if err := a.printJSON(v); err != nil {
-			return err
-		}
-	} else {
-		showVerification(a.out, v)
-	}
-	if !v.Whole {
-		return exitCode(1)
-	}
-	return nil
-}

@@ -166,7 +166,7 @@ func (r *logReader) openStopped(cfg *Config) error {
 		}
 		r.by = gateway.Subject{ID: who.ID, Roles: who.Roles, Projects: who.Projects, Credential: who.Credential}
 	}
-	why, rc := r.openOwn(cfg, path)
+	rc, why := r.openOwn(cfg, path)
 	if r.log != nil {
 		return nil
 	}
@@ -181,29 +181,29 @@ func (r *logReader) openStopped(cfg *Config) error {
 
 // openOwn opens the log for appending. Where that cannot be it says why, and
 // how the log can be read.
-func (r *logReader) openOwn(cfg *Config, path string) (error, audit.ReadConfig) {
+func (r *logReader) openOwn(cfg *Config, path string) (audit.ReadConfig, error) {
 	rc := audit.ReadConfig{Path: path}
 	issuer, err := r.a.issuer(cfg)
 	if err != nil {
-		return err, rc
+		return rc, err
 	}
 	defer issuer.Close()
 	ac, err := auditConfig(r.a.ctx, cfg, issuer, time.Now)
 	if err != nil {
-		return err, rc
+		return rc, err
 	}
 	rc.Master = ac.Master
 	l, err := audit.Open(ac)
 	if err != nil {
-		return err, rc
+		return rc, err
 	}
 	// What is appended to a log that was rolled back makes a fork.
 	if err := witness.CheckKept(l, witness.Kept(path)); err != nil {
-		return errors.Join(err, l.Close()), rc
+		return rc, errors.Join(err, l.Close())
 	}
 	r.log, r.own = l, true
 	r.close = append(r.close, func() { l.Close() })
-	return nil, rc
+	return rc, nil
 }
 
 // Records yields what matches; each call is a reading of its own.
