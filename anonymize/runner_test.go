@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -328,6 +329,10 @@ func TestCancel(t *testing.T) {
 	_, err := runner().Run(ctx, small(), env, io.Discard, source{rows(50_000_000, func(int) string { return "1,2\n" })})
 	if sallyport.KindOf(err) != sallyport.Canceled || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+	// One that has said that it is done may still be on its way out.
+	for began := time.Now(); runtime.NumGoroutine() > before && time.Since(began) < 10*time.Second; {
+		runtime.Gosched()
 	}
 	if n := runtime.NumGoroutine(); n > before {
 		t.Errorf("%d goroutines before, %d after", before, n)
