@@ -8,10 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -22,9 +20,9 @@ import (
 )
 
 type auditExportCmd struct {
-	Format   string        `required:"" enum:"evidence,jsonl,csv,fhir,fhir-bundle,ocsf,ro-crate,syslog,cef" help:"evidence, jsonl, csv, fhir, fhir-bundle, ocsf, ro-crate, syslog or cef."`
-	Out      string        `short:"o" placeholder:"FILE" help:"Write there; the file must not exist. Otherwise to standard output."`
-	To       string        `placeholder:"ADDRESS" help:"Send syslog or CEF lines to tcp://HOST:PORT or unix:///PATH."`
+	Format string `required:"" enum:"evidence,jsonl,csv,fhir,fhir-bundle,ocsf,ro-crate,syslog,cef" help:"evidence, jsonl, csv, fhir, fhir-bundle, ocsf, ro-crate, syslog or cef."`
+	Out    string `short:"o" placeholder:"FILE" help:"Write there; the file must not exist. Otherwise to standard output."`
+	receiver
 	Follow   bool          `help:"Syslog and CEF: go on with what is recorded from now on, until interrupted."`
 	Every    time.Duration `default:"2s" help:"How often --follow looks for more."`
 	Job      string        `help:"Only records of this job."`
@@ -45,7 +43,9 @@ func (auditExportCmd) Help() string {
   sallyport audit export --format csv --decision deny --out denied.csv
   sallyport audit export --format fhir --since 2026-01-01T00:00:00Z --out january.ndjson
   sallyport audit export --format ro-crate --project pilot --out ro-crate-metadata.json
-  sallyport audit export --format syslog --follow --to tcp://127.0.0.1:601`
+  sallyport audit export --format syslog --follow --to tls://siem.example:6514 --ca siem-ca.pem
+
+A receiver that goes away while --follow sends is connected to again, and is sent the last messages once more: it may see one twice, and knows it by its seq.`
 }
 
 func (c auditExportCmd) filter() audit.Filter {
@@ -119,7 +119,7 @@ func (c auditExportCmd) check() error {
 	case c.Every < 100*time.Millisecond:
 		return no("", "--every %s is too often", c.Every)
 	}
-	return nil
+	return c.receiver.check()
 }
 
 func (c auditExportCmd) export(a *app, l *logReader, out *exportOut) (export.Summary, error) {
@@ -187,6 +187,9 @@ func (c auditExportCmd) evidence(a *app, l *logReader, f audit.Filter, out io.Wr
 	return export.Evidence(a.ctx, out, p)
 }
 
+// followFlush is how many bytes of messages are sent at once.
+const followFlush = 64 << 10
+
 // follow sends what is there, and then what comes. Each look at the log is a
 // record of its own, which the next look finds: only when there is more than
 // that one it looks at once again.
@@ -197,25 +200,59 @@ func (c auditExportCmd) follow(a *app, l *logReader, about export.About, out *ex
 	if c.Format == "cef" {
 		message, first = export.CEFEvent, export.CEFAbout(about)
 	}
-	b := bufio.NewWriter(out)
+	b := bufio.NewWriterSize(out, 2*followFlush)
 	b.WriteString(first + "\n")
+	// sure is where to begin again if the receiver goes away: what was flushed
+	// just before may not have arrived.
+	sure, counted := uint64(0), uint64(0)
 	for {
 		f := c.filter()
 		f.From = from
-		for r, err := range bounded(a.ctx, l, f, size) {
+		err := error(nil)
+		for r, rerr := range bounded(a.ctx, l, f, size) {
+			if rerr != nil {
+				return s, stopped(a.ctx, rerr)
+			}
+			if b.WriteString(message(about, r) + "\n"); b.Buffered() >= followFlush {
+				if err = b.Flush(); err != nil {
+					break
+				}
+				sure, from = from, r.Seq+1
+			}
+			if r.Seq >= counted {
+				s.Count(r)
+				counted = r.Seq + 1
+			}
+		}
+		if err == nil {
+			err = b.Flush()
+		}
+		select {
+		case <-out.gone:
+			err = io.ErrUnexpectedEOF
+		default:
+		}
+		if err != nil {
+			if c.To == "" {
+				return s, sallyport.E("audit export", sallyport.Unavailable, err, "Start it again: it writes all from the beginning, or from --since.")
+			}
+			conn, err := c.again(a.ctx, a.errs, err)
 			if err != nil {
 				return s, stopped(a.ctx, err)
 			}
-			b.WriteString(message(about, r) + "\n")
-			s.Count(r)
+			out.close(false)
+			*out = *sendTo(conn)
+			b.Reset(out)
+			b.WriteString(first + "\n")
+			from = sure
+			continue
 		}
-		if err := b.Flush(); err != nil {
-			return s, sallyport.E("audit export", sallyport.Unavailable, err, "Start it again when the receiver is there: it sends all from the beginning, or from --since.")
+		if from < size {
+			sure, from = from, size
 		}
-		from = size
 		now, err := c.size(l)
 		if err == nil && now <= size+1 {
-			now, err = c.wait(a.ctx, l, now)
+			now, err = c.wait(a.ctx, l, now, out.gone)
 		}
 		if err != nil {
 			return s, stopped(a.ctx, err)
@@ -224,14 +261,17 @@ func (c auditExportCmd) follow(a *app, l *logReader, about export.About, out *ex
 	}
 }
 
-// wait returns the size of the log when it is larger than had.
-func (c auditExportCmd) wait(ctx context.Context, l *logReader, had uint64) (uint64, error) {
+// wait returns the size of the log when it is larger than had, or nobody
+// receives any more.
+func (c auditExportCmd) wait(ctx context.Context, l *logReader, had uint64, gone <-chan struct{}) (uint64, error) {
 	tick := time.NewTicker(c.Every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
+		case <-gone:
+			return had, nil
 		case <-tick.C:
 		}
 		if now, err := c.size(l); err != nil || now > had {
@@ -262,24 +302,25 @@ func stopped(ctx context.Context, err error) error {
 type exportOut struct {
 	io.Writer
 	close func(good bool) error
+	gone  <-chan struct{} // closed when nobody receives any more; nil: that is not known
+}
+
+// sendTo returns an output that is a connection.
+func sendTo(conn *receiving) *exportOut {
+	return &exportOut{conn, func(bool) error { return conn.Close() }, conn.gone}
 }
 
 func (c auditExportCmd) open(a *app) (*exportOut, error) {
 	const op = "audit export"
 	switch {
 	case c.To != "":
-		network, address, ok := strings.Cut(c.To, "://")
-		if !ok || network != "tcp" && network != "unix" {
-			return nil, sallyport.Errorf(op, sallyport.Invalid, "Use tcp://127.0.0.1:601 or unix:///run/log.sock.", "%q is no address to send to", c.To)
-		}
-		var d net.Dialer
-		conn, err := d.DialContext(a.ctx, network, address)
+		conn, err := c.dial(a.ctx)
 		if err != nil {
-			return nil, sallyport.E(op, sallyport.Unavailable, err, "Start the receiver first.")
+			return nil, err
 		}
-		return &exportOut{conn, func(bool) error { return conn.Close() }}, nil
+		return sendTo(conn), nil
 	case c.Out == "":
-		return &exportOut{a.out, func(bool) error { return nil }}, nil
+		return &exportOut{a.out, func(bool) error { return nil }, nil}, nil
 	}
 	exists := sallyport.Errorf(op, sallyport.Conflict, "Name another file, or move that one away.", "%s is there already", c.Out)
 	if _, err := os.Lstat(c.Out); err == nil {
@@ -303,7 +344,7 @@ func (c auditExportCmd) open(a *app) (*exportOut, error) {
 			return sallyport.E(op, sallyport.Unavailable, err, "Choose a folder that you may write to.")
 		}
 		return nil
-	}}, nil
+	}, nil}, nil
 }
 
 // summary says what is in the export: on standard output, unless that is where

@@ -37,12 +37,7 @@ func (c auditProofCmd) Run(a *app) error {
 			return err
 		}
 	}
-	l, done, err := a.openLog(c.DB)
-	if err != nil {
-		return err
-	}
-	defer done()
-	p, err := l.Prove(c.Seq, a.cosigned(l, c.DB, c.Seq))
+	p, key, err := c.prove(a)
 	if err != nil {
 		return err
 	}
@@ -59,9 +54,38 @@ func (c auditProofCmd) Run(a *app) error {
 		return err
 	}
 	if a.json {
-		return a.printJSON(map[string]any{"seq": c.Seq, "file": c.Out, "proof": string(p.Format()), "key": l.VerifierKey()})
+		return a.printJSON(map[string]any{"seq": c.Seq, "file": c.Out, "proof": string(p.Format()), "key": key})
 	}
 	return nil
+}
+
+// prove asks the gateway for the proof. Where witnesses cosign, or no gateway
+// runs, it is taken from the log itself.
+func (c auditProofCmd) prove(a *app) (p audit.Proof, key string, err error) {
+	if c.DB == "" {
+		cfg, err := loadConfig(a.config)
+		if err != nil {
+			return p, "", err
+		}
+		client, err := a.running(cfg)
+		if err != nil {
+			return p, "", err
+		}
+		if kept, err := witness.ReadKept(witness.Kept(cfg.path(cfg.Audit))); client != nil && err == nil && kept == "" {
+			if _, key, err = client.Checkpoint(a.ctx); err != nil {
+				return p, "", err
+			}
+			p, err = client.ProveRecord(a.ctx, c.Seq, c.As)
+			return p, key, err
+		}
+	}
+	l, done, err := a.openLog(c.DB)
+	if err != nil {
+		return p, "", err
+	}
+	defer done()
+	p, err = l.Prove(c.Seq, a.cosigned(l, c.DB, c.Seq))
+	return p, l.VerifierKey(), err
 }
 
 // open writes the record's content, which is a reading, and recorded.
