@@ -1,10 +1,14 @@
 package export
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -339,6 +343,42 @@ func TestFHIRValidatorFinds(t *testing.T) {
 	}
 	if ev := good(); len(conforms("AuditEvent", ev, ""))+len(balpProfiles[ProfileAuthZ].check(ev)) != 0 {
 		t.Error("a good one does not pass")
+	}
+}
+
+// TestFHIRModels holds every resource against the models of fhir.resources
+// (PyPI), which are generated from HL7's own definitions. They are those of R4B,
+// whose AuditEvent is R4's.
+func TestFHIRModels(t *testing.T) {
+	py := python(t, "fhir.resources")
+	out, _ := exported(t, FHIR, records())
+	bundle, _ := exported(t, FHIRBundle, records())
+	script := `
+import sys
+from fhir.resources.R4B.auditevent import AuditEvent
+from fhir.resources.R4B.bundle import Bundle
+*lines, bundle = open(sys.argv[1], encoding="utf-8").read().splitlines()
+for line in lines: AuditEvent.model_validate_json(line)
+print(len(lines), len(Bundle.model_validate_json(bundle).entry))
+`
+	check := func(text string) (string, error) {
+		file := filepath.Join(t.TempDir(), "export")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		said, err := exec.CommandContext(t.Context(), py, "-c", script, file).CombinedOutput()
+		return string(said), err
+	}
+	var flat bytes.Buffer
+	if err := json.Compact(&flat, []byte(bundle)); err != nil {
+		t.Fatal(err)
+	}
+	n := len(records()) + 1
+	if said, err := check(out + flat.String()); err != nil || said != fmt.Sprintln(n, n) {
+		t.Errorf("%v: %s", err, said)
+	}
+	if _, err := check(strings.Replace(out, `"requestor":true`, `"requester":true`, 1) + flat.String()); err == nil {
+		t.Error("an element that R4 does not have passes")
 	}
 }
 

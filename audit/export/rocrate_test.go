@@ -110,7 +110,7 @@ func TestROCrate(t *testing.T) {
 
 // TestROCrateOpens reads a crate with the library of RO-Crate's own people.
 func TestROCrateOpens(t *testing.T) {
-	py := rocratePython(t)
+	py := python(t, "rocrate")
 	dir := t.TempDir()
 	out, _ := exported(t, ROCrate, records())
 	if err := os.WriteFile(filepath.Join(dir, "ro-crate-metadata.json"), []byte(out), 0o600); err != nil {
@@ -131,8 +131,8 @@ for e in c.root_dataset["mentions"]:
 	}
 }
 
-// rocratePython is an interpreter with rocrate, as ./check makes it.
-func rocratePython(t *testing.T) string {
+// python is an interpreter with a package of PyPI, as ./check makes it.
+func python(t *testing.T, pkg string) string {
 	t.Helper()
 	dir := os.Getenv("SALLYPORT_TOOLS")
 	if dir == "" {
@@ -143,8 +143,8 @@ func rocratePython(t *testing.T) string {
 		dir = filepath.Join(home, ".cache", "sallyport", "tools")
 	}
 	py := filepath.Join(dir, "python", "bin", "python3")
-	if exec.CommandContext(t.Context(), py, "-c", "import rocrate").Run() != nil {
-		absent(t, "the Python package rocrate")
+	if exec.CommandContext(t.Context(), py, "-c", "import "+pkg).Run() != nil {
+		absent(t, "the Python package "+pkg)
 	}
 	return py
 }
