@@ -83,7 +83,7 @@ func run(args []string, out, errs io.Writer) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintf(errs, "sallyport: %v\nhint: `sallyport %s--help` shows how.\n", err, commandOf(args))
+		fmt.Fprintf(errs, "sallyport: %v\nhint: `%s --help` shows how.\n", err, commandOf(err))
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -98,11 +98,13 @@ func run(args []string, out, errs io.Writer) int {
 	return report(errs, err)
 }
 
-func commandOf(args []string) string {
-	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
-		return args[0] + " "
+// commandOf returns the command that could not be read, as far as it is one.
+func commandOf(err error) string {
+	parse, ok := errors.AsType[*kong.ParseError](err)
+	if !ok || parse.Context == nil || parse.Context.Selected() == nil {
+		return "sallyport"
 	}
-	return ""
+	return parse.Context.Selected().FullPath()
 }
 
 // exitCode is an error that has been shown already.
