@@ -10,6 +10,10 @@ import (
 	"sallyport"
 )
 
+// HeadSize is how many bytes of a file a format is recognized by, where there
+// are so many. A block of zstd, which must be unpacked whole, is within it.
+const HeadSize = 132 << 10
+
 // Source is a dataset being read. Formats that can stream only Read.
 type Source interface {
 	io.Reader
@@ -41,9 +45,26 @@ type Forker interface {
 	Fork() (Editor, error)
 }
 
+// Knower is an Editor that knows beforehand which columns there are. A format
+// without a header, such as JSON Lines, gives Header exactly these, in this
+// order; a path of the file that is not among them ends the pass. For any other
+// Editor such a format reads the file once more, from its start, to find them.
+type Knower interface {
+	Editor
+	Columns() []string
+}
+
+// Typer is an Editor that says of a leaving column whether what leaves is of
+// the type that came: numbers stay numbers and dates dates. A typed format
+// writes any other column as text. It is called after Header.
+type Typer interface {
+	Editor
+	SameType(column string) bool
+}
+
 // Format reads and writes one file format.
 //
-// Sniff says whether head (the first bytes of a file, up to 4 KiB) looks like
+// Sniff says whether head (the first bytes of a file, up to [HeadSize]) looks like
 // this format. Rewrite streams src through edit to dst, less the records that
 // edit answers with nil; it holds at most a few records in memory. Input that is not well-formed is a sallyport.Invalid that
 // names the line and what to do, and never quotes a value. An error of edit
@@ -52,6 +73,28 @@ type Format interface {
 	Name() string
 	Sniff(head []byte) bool
 	Rewrite(ctx context.Context, dst io.Writer, src Source, edit Editor) error
+}
+
+// Lister is a Format that has columns whose fields are lists of values, as
+// [AppendItem] makes them: paths with [] in nested data. Verbs and the scan for
+// identifiers see the items one by one.
+type Lister interface {
+	Format
+	List(column string) bool
+}
+
+// Tuned is a Format with options. A plan names them after the format's name:
+// "csv;delimiter=|;encoding=windows-1252". With returns the format so tuned; an
+// unknown option or value is a sallyport.Invalid that names those there are.
+type Tuned interface {
+	Format
+	With(options map[string]string) (Format, error)
+}
+
+// Sized is a Source that knows its size. A format that cannot stream needs it.
+type Sized interface {
+	Source
+	Size() int64
 }
 
 // Apply appends the transformed value to dst and returns the extended slice,
@@ -84,15 +127,42 @@ type Traits struct {
 	Keyed   bool // the value leaves as a keyed pseudonym: a direct identifier so treated is no longer counted as a quasi-identifier
 	Opaque  bool // no part of the value leaves as it was: the residual scan has nothing to look for
 	Subject bool // it needs the plan's subject column
+	// SameType says that what leaves is of the type that came: a number stays a
+	// number, a date a date. Only an "otherwise" or a missing value may differ.
+	SameType bool
+	// Reversible says that the holder of the key can undo it.
+	Reversible bool
 	// Shared says that Apply keeps no state, so that several goroutines may
 	// call it at once. Other verbs are bound once for each goroutine.
 	Shared bool
 }
 
+// Preparer is a Transform that must see a whole column before it can change it,
+// such as microaggregation. It costs one reading more of the source: Prepare
+// checks the arguments as Bind does, the Preparation is shown the column's value
+// of every record that passes the row filters (of a list field, item by item),
+// and its Bind then takes the place of the Transform's, whose Bind is used only
+// to check a plan.
+type Preparer interface {
+	Transform
+	Prepare(args map[string]any, env Env) (Preparation, error)
+}
+
+// Preparation gathers what a Preparer must know. Observe is called from one
+// goroutine at a time, in no particular order of the records, and may not keep
+// value; its memory is bounded, and sallyport.Exhausted is its answer beyond.
+// Bind is called after the last Observe, once for each goroutine that needs an
+// Apply of its own.
+type Preparation interface {
+	Observe(value []byte) error
+	Bind() (Apply, error)
+}
+
 // Plan says what becomes of a table. Columns without an obligation do not
 // leave; a column that the plan names and the file lacks is an error.
 type Plan struct {
-	Dataset     string                 `json:"dataset"`
+	Dataset string `json:"dataset"`
+	// Format is a format's name, with its options if it is [Tuned]: "csv;delimiter=|".
 	Format      string                 `json:"format"`
 	Columns     []sallyport.Column     `json:"columns"` // what the catalog says of the file's columns
 	Subject     string                 `json:"subject,omitempty"`
@@ -101,26 +171,38 @@ type Plan struct {
 	// byte for byte, with values as the file has them (without the format's
 	// quotes), also of columns that do not leave. None: every record leaves.
 	Rows []sallyport.RowFilter `json:"rows,omitempty"`
+	// Suppress keeps back records whose class would be too risky. The source is
+	// then read twice: to count, and to write.
+	Suppress *Suppression `json:"suppress,omitempty"`
+	// Earlier are earlier releases of the same dataset. What they and this one
+	// say together is measured, as if all had been made of the source as it is.
+	Earlier []Earlier `json:"earlier,omitempty"`
 }
 
-// Report is what the pass did and measured.
-type Report struct {
-	Plan     sallyport.Digest `json:"plan"`   // of the plan's canonical JSON
-	Source   sallyport.Digest `json:"source"` // of the bytes read
-	Output   sallyport.Digest `json:"output"` // of the bytes written, before sealing
-	BytesIn  int64            `json:"bytes_in"`
-	BytesOut int64            `json:"bytes_out"`
-	// Before is over the raw values of all quasi-identifiers of the file,
-	// leaving or not. After is over the values that leave: those of quasi-
-	// identifiers, and of direct identifiers that are no keyed pseudonyms.
-	// Both, and Residual and Changed, are over the records that leave only:
-	// those that a row filter kept back are in Filtered and nowhere else.
-	Before   sallyport.Risk    `json:"before"`
-	After    sallyport.Risk    `json:"after"`
-	Columns  []string          `json:"columns"`
-	Dropped  []string          `json:"dropped"`  // columns that did not leave
-	Actions  map[string]string `json:"actions"`  // column that left → verb, "keep" for unchanged
-	Residual map[string]int64  `json:"residual"` // likely identifiers seen in what left, by type
-	Changed  map[string]int64  `json:"changed"`  // column → values that the transform altered
-	Filtered int64             `json:"filtered"` // records that did not leave, by the plan's Rows
+// Suppression says which records do not leave because of the company they are
+// in: those whose class has fewer than K records, or in which a sensitive column
+// that leaves has fewer than L distinct values, or is farther than T from its
+// distribution over all records that pass the row filters. K, L of 0 or 1 and T
+// of 0 or at least 1 ask for nothing.
+//
+// To take records out moves the whole table's distribution, by which T is
+// measured: where T is asked for, classes are counted anew over what is left
+// until none fails.
+type Suppression struct {
+	K int64   `json:"k"`
+	L int64   `json:"l,omitempty"`
+	T float64 `json:"t,omitempty"`
+	// Limit is the largest share, 0 to 1, of the records that pass the row
+	// filters that may be kept back; beyond it the pass fails, Invalid.
+	Limit float64 `json:"limit"`
+}
+
+// Earlier is what policy let leave of the same dataset before. Records that the
+// release kept back because of their class are counted as if they had left: it
+// cannot be known which they were once the dataset has changed, and classes come
+// out no larger than they are, since a class was kept back whole.
+type Earlier struct {
+	Job         sallyport.JobID        `json:"job"`
+	Obligations []sallyport.Obligation `json:"obligations"`
+	Rows        []sallyport.RowFilter  `json:"rows,omitempty"`
 }

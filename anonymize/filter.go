@@ -7,13 +7,42 @@ import "sallyport"
 type filter struct {
 	column *column
 	in     int // place in the file
+	list   bool
 	values map[string]struct{}
 }
 
-// passes reports whether the record's raw value is one of the filter's.
+// passes reports whether the record's raw value is one of the filter's. Of a
+// list, all items must be, so that no record tells of rows that nobody allowed;
+// a list without items counts as the empty value.
 func (f *filter) passes(fields [][]byte) bool {
-	_, ok := f.values[string(fields[f.in])] // the compiler makes no copy for a lookup
+	v := fields[f.in]
+	if f.list && len(v) > 0 {
+		for item := range Items(v) {
+			if _, ok := f.values[string(item)]; !ok {
+				return false
+			}
+		}
+		return true
+	}
+	_, ok := f.values[string(v)] // the compiler makes no copy for a lookup
 	return ok
+}
+
+// pass reports whether all filters let a record pass.
+func pass(filters []filter, fields [][]byte) bool {
+	for i := range filters {
+		if !filters[i].passes(fields) {
+			return false
+		}
+	}
+	return true
+}
+
+// locate tells filters where their columns are, once the header is known.
+func locate(filters []filter) {
+	for i := range filters {
+		filters[i].in, filters[i].list = filters[i].column.in, filters[i].column.list
+	}
 }
 
 // filters binds the row filters of a plan to its columns. The header, once

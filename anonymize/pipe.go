@@ -36,8 +36,8 @@ type intake struct {
 	taken, told int64
 }
 
-func newIntake(ctx context.Context, src Source) *intake {
-	in := &intake{at: src, full: make(chan []byte, pipeDepth), free: make(chan []byte, pipeDepth),
+func newIntake(ctx context.Context, src io.Reader, at io.ReaderAt) *intake {
+	in := &intake{at: at, full: make(chan []byte, pipeDepth), free: make(chan []byte, pipeDepth),
 		quit: make(chan struct{}), done: make(chan struct{}), sum: sha256.New()}
 	for range pipeDepth {
 		in.free <- make([]byte, pipeBlock)
@@ -79,6 +79,50 @@ func (in *intake) run(ctx context.Context, src io.Reader) {
 	}
 }
 
+// source is the intake as the format sees it: it knows its size if what is read
+// does.
+func (in *intake) source() Source {
+	if sized, ok := in.at.(Sized); ok {
+		return sizedIntake{in, sized.Size()}
+	}
+	return in
+}
+
+// sizedIntake is an intake of known size.
+type sizedIntake struct {
+	*intake
+	size int64
+}
+
+var _ Sized = sizedIntake{}
+
+func (s sizedIntake) Size() int64 { return s.size }
+
+// head returns up to size of the bytes that Read will give first.
+func (in *intake) head(size int) ([]byte, error) {
+	if in.block == nil {
+		block, ok := <-in.full
+		if !ok {
+			if in.err == io.EOF {
+				return nil, nil
+			}
+			return nil, in.err
+		}
+		in.take(block)
+	}
+	return in.rest[:min(size, len(in.rest))], nil
+}
+
+// take makes block the one that is read.
+func (in *intake) take(block []byte) {
+	in.block, in.rest = block, block
+	in.taken += int64(len(block))
+	if in.progress != nil && in.taken-in.told >= 16*pipeBlock {
+		in.told = in.taken
+		in.progress(in.taken)
+	}
+}
+
 // Read gives what the source gave, in order.
 func (in *intake) Read(b []byte) (int, error) {
 	for len(in.rest) == 0 {
@@ -90,12 +134,7 @@ func (in *intake) Read(b []byte) (int, error) {
 		if !ok {
 			return 0, in.err
 		}
-		in.block, in.rest = block, block
-		in.taken += int64(len(block))
-		if in.progress != nil && in.taken-in.told >= 16*pipeBlock {
-			in.told = in.taken
-			in.progress(in.taken)
-		}
+		in.take(block)
 	}
 	n := copy(b, in.rest)
 	in.rest = in.rest[n:]

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"sallyport"
+	"sallyport/anonymize/identify"
 )
 
 // The words by which a column's name gives away what it holds, English and
@@ -15,12 +16,78 @@ import (
 var (
 	nameWords    = []string{"name*", "surname", "firstname", "lastname", "forename", "vorname", "nachname"}
 	contactWords = []string{"email*", "mail", "phone*", "tel", "telephone", "telefon", "mobile", "fax", "address", "street", "adresse", "strasse", "url", "ip", "iban"}
+	traceWords   = []string{"vin", "vehicle", "plate", "kennzeichen", "imei", "udi", "biometric*", "fingerprint", "voiceprint", "iris", "photo", "picture", "foto", "passport", "mac", "website", "homepage"}
 	idWords      = []string{"id", "ids", "uid", "uuid", "guid", "mrn", "ssn", "pid", "nhs", "patientid", "personid", "subject", "patient", "case", "record", "account", "insurance", "licence", "license", "passport", "serial", "code", "number", "nr", "no"}
 	birthWords   = []string{"birth*", "dob", "born", "geburt*"}
 	placeWords   = []string{"zip*", "postal", "postcode", "plz", "city", "town", "county", "state", "region", "country", "place", "district", "ort", "land", "latitude", "longitude", "lat", "lon"}
 	personWords  = []string{"age", "alter", "sex", "gender", "geschlecht", "race", "ethnic*", "marital", "education", "occupation", "profession", "job", "workclass", "nationality", "religion", "language", "height", "native", "employer", "hospital", "ward", "admission", "admitted", "discharge*", "visit", "death"}
 	secretWords  = []string{"diagnos*", "icd*", "disease", "condition", "hiv", "drug", "medication", "treatment", "procedure", "outcome", "salary", "income", "wage", "debt", "score", "result", "lab", "genotype", "crime", "therapy"}
 )
+
+// categories are the words of names for the categories of 45 CFR
+// 164.514(b)(2)(i); the first that a name has is its category.
+var categories = []struct {
+	identifier string
+	words      []string
+}{
+	{"email", []string{"email*", "mail"}},
+	{"fax", []string{"fax", "telefax"}},
+	{"telephone", []string{"phone*", "tel", "telephone", "telefon", "mobile"}},
+	{"url", []string{"url", "website", "homepage"}},
+	{"ip", []string{"ip"}},
+	{"ssn", []string{"ssn"}},
+	{"account", []string{"iban", "account", "konto"}},
+	{"beneficiary", []string{"insurance", "beneficiary", "versicherung*"}},
+	{"vehicle", []string{"vin", "vehicle", "plate", "kennzeichen"}},
+	{"device", []string{"device", "imei", "udi", "mac", "serial"}},
+	{"license", []string{"licence", "license", "passport", "certificate"}},
+	{"biometric", []string{"biometric*", "fingerprint", "voiceprint", "iris"}},
+	{"photo", []string{"photo", "picture", "foto"}},
+	{"geographic", []string{"address", "street", "adresse", "strasse", "zip*", "postal", "postcode", "plz", "city", "town", "county", "region", "place", "district", "ort", "latitude", "longitude", "lat", "lon"}},
+	{"name", nameWords},
+	{"date", []string{"birth*", "dob", "born", "geburt*", "admission", "admitted", "discharge*", "death", "visit"}},
+	{"age", []string{"age", "alter"}},
+	{"record", []string{"mrn", "nhs", "pid", "patientid", "personid", "patient", "subject", "case", "record"}},
+}
+
+// harmless are words for what no category names: facts about a person, and
+// places as large as a state.
+var harmless = []string{"sex", "gender", "geschlecht", "race", "ethnic*", "marital", "education", "occupation", "profession", "job", "workclass", "nationality", "religion",
+	"language", "height", "native", "state", "country", "land"}
+
+// looksLike are the types of identifiers with their words for people and their
+// categories, in the order in which a column is judged.
+var looksLike = []struct {
+	kind       identify.Type
+	what       string
+	identifier string
+}{
+	{identify.Email, "e-mail addresses", "email"},
+	{identify.Phone, "phone numbers", "telephone"},
+	{identify.SSN, "social security numbers", "ssn"},
+	{identify.IBAN, "bank account numbers", "account"},
+	{identify.Card, "payment card numbers", "account"},
+	{identify.NHS, "NHS numbers", "record"},
+	{identify.Medicare, "Medicare numbers", "beneficiary"},
+	{identify.SteuerID, "German tax numbers", "other"},
+	{identify.NIR, "French social security numbers", "ssn"},
+	{identify.DNI, "Spanish identity numbers", "other"},
+	{identify.CodiceFisc, "Italian tax codes", "other"},
+	{identify.BSN, "Dutch citizen service numbers", "other"},
+	{identify.Personnummer, "Swedish personal numbers", "other"},
+	{identify.HETU, "Finnish personal identity codes", "other"},
+	{identify.CPR, "Danish civil registration numbers", "other"},
+	{identify.CPF, "Brazilian taxpayer numbers", "other"},
+	{identify.Aadhaar, "Aadhaar numbers", "other"},
+	{identify.SIN, "Canadian social insurance numbers", "ssn"},
+	{identify.TFN, "Australian tax file numbers", "other"},
+	{identify.IP, "IP addresses", "ip"},
+	{identify.MAC, "hardware addresses", "device"},
+	{identify.URL, "URLs", "url"},
+	{identify.Secret, "keys or access tokens", "other"},
+	{identify.Address, "street addresses", "geographic"},
+	{identify.Name, "names of people", "name"},
+}
 
 // parts cuts a column name into lower-case words.
 func parts(name string) []string {
@@ -62,11 +129,31 @@ func proposeRole(p *ColumnProfile, c *scanned) {
 		}
 		return w != ""
 	}
-	looks := func(n int64, what string) bool {
-		if c.share(n) < 0.05 {
+	looks := func() bool {
+		for _, l := range looksLike {
+			// Values that show by themselves what they are need be few. Where it
+			// takes the column's name to see it, one number in ten has the right
+			// check digit by chance.
+			own, called := c.share(*c.residual.of(l.kind)), c.calledShare(l.kind)
+			switch {
+			case own >= 0.05:
+				say("%s of values look like %s", percent(own), l.what)
+			case called >= 0.5:
+				say("%s of values look like %s, by the column's name", percent(called), l.what)
+			default:
+				continue
+			}
+			p.Identifier = l.identifier
+			return true
+		}
+		return false
+	}
+	dated := func() bool {
+		share := max(c.share(*c.residual.of(identify.Date)), c.calledShare(identify.Date))
+		if share < 0.5 || p.Type != "text" {
 			return false
 		}
-		say("%s of values look like %s", percent(c.share(n)), what)
+		say("%s of values hold dates of a life", percent(share))
 		return true
 	}
 	const nearly = 0.95
@@ -79,13 +166,12 @@ func proposeRole(p *ColumnProfile, c *scanned) {
 	}
 	text := p.Type == "text"
 	switch {
-	case looks(c.residual.email, "e-mail addresses"), looks(c.residual.phone, "phone numbers"), looks(c.residual.ssn, "social security numbers"),
-		text && word(nameWords), word(contactWords):
+	case looks(), text && word(nameWords), word(contactWords), word(traceWords):
 		p.Role, p.Mask = sallyport.Direct, &sallyport.Mask{Verb: "drop"}
 	case text && c.share(c.spaces) > 0.5 && c.maxLength > 40:
 		say("%s of values are texts of several words", percent(c.share(c.spaces)))
 		p.Role, p.Mask = sallyport.Direct, &sallyport.Mask{Verb: "drop"}
-	case word(birthWords), word(placeWords), word(personWords) && !(high && named(p.Name, idWords) != ""):
+	case word(birthWords), dated(), word(placeWords), word(personWords) && !(high && named(p.Name, idWords) != ""):
 		p.Role = sallyport.Quasi
 	case (text || p.Type == "integer") && (high || p.Distinct > 20 && p.Unique > 0.05 || p.Distinct > 100) && word(idWords),
 		text && high, p.Type == "integer" && high && sequential(p, c):
@@ -101,9 +187,39 @@ func proposeRole(p *ColumnProfile, c *scanned) {
 	default:
 		p.Role = sallyport.Insensitive
 	}
+	if p.Identifier == "" {
+		p.Identifier = proposeIdentifier(p)
+	}
 	if high && p.Role != sallyport.Direct && p.Role != sallyport.Quasi {
 		p.Warning = "nearly every value is unique: if others can know these values, declare the column a quasi-identifier"
 	}
+}
+
+// proposeIdentifier returns the Safe Harbor category of a column: by its name,
+// by its type, or because it is an identifier of some kind. It says "none" only
+// of what is known to be none of them.
+func proposeIdentifier(p *ColumnProfile) string {
+	dates := p.Type == "date" || p.Type == "time"
+	for _, c := range categories {
+		switch {
+		case named(p.Name, c.words) == "":
+		case c.identifier == "name" && p.Type != "text", c.identifier == "age" && dates:
+		case (c.identifier == "record" || c.identifier == "device" || c.identifier == "license") && p.Role != sallyport.Direct: // a number of them, or a kind
+		case c.identifier == "date" && !dates && named(p.Name, birthWords) == "" && p.Role != sallyport.Quasi:
+		default:
+			return c.identifier
+		}
+	}
+	switch {
+	case dates:
+		return "date"
+	case p.Role == sallyport.Direct:
+		return "other"
+	case p.Role == sallyport.Quasi && named(p.Name, harmless) != "",
+		p.Type == "boolean", (p.Role == sallyport.Sensitive || p.Role == sallyport.Insensitive) && p.Unique < 0.5 && p.Distinct > 0:
+		return "none"
+	}
+	return ""
 }
 
 // sequential reports whether integers look like numbers that were given out

@@ -1,10 +1,8 @@
 package anonymize
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -25,6 +23,18 @@ type PassEnv struct {
 	// CensusLimit bounds the memory, in bytes, of the two risk censuses
 	// together; 0 means DefaultCensusLimit.
 	CensusLimit int64
+	// SpillDir is a folder for sealed runs of the censuses where memory is
+	// short: with it they count exactly whatever the number of classes. ""
+	// writes nothing to disk.
+	SpillDir string
+	// Diversity asks for Diversity and Closeness of what leaves whatever it
+	// costs: memory of the censuses' for each pair of a class and a sensitive
+	// value, and as much time again. Without it they are measured only where
+	// there are few enough pairs, about 75,000, that nobody notices.
+	Diversity bool
+	// Contribution asks for what each quasi-identifier adds to the risk; it
+	// costs one census for each.
+	Contribution bool
 	// Progress, if set, is told now and then how much was read. It is called
 	// from one goroutine at a time, and not after Run returned.
 	Progress func(bytesIn, records int64)
@@ -62,16 +72,44 @@ func (r *Runner) Formats() []Format { return slices.Clone(r.formats) }
 // Transforms returns the verbs in the order they were given.
 func (r *Runner) Transforms() []Transform { return slices.Clone(r.transforms) }
 
-// Format returns the format called name.
+// Format returns the format called name, tuned if options follow the name (see
+// [SplitFormat]).
 func (r *Runner) Format(name string) (Format, error) {
+	base, options, err := SplitFormat(name)
+	if err != nil {
+		return nil, err
+	}
 	var names []string
 	for _, f := range r.formats {
-		if f.Name() == name {
+		if f.Name() != base {
+			names = append(names, f.Name())
+			continue
+		}
+		if len(options) == 0 {
 			return f, nil
 		}
-		names = append(names, f.Name())
+		t, ok := f.(Tuned)
+		if !ok {
+			return nil, invalid("Name the format alone.", "format %s has no options", base)
+		}
+		return t.With(options)
 	}
-	return nil, sallyport.Errorf("anonymize", sallyport.Invalid, "Known formats: "+strings.Join(names, ", ")+".", "unknown format %q", name)
+	return nil, sallyport.Errorf("anonymize", sallyport.Invalid, "Known formats: "+strings.Join(names, ", ")+".", "unknown format %q", base)
+}
+
+// agree refuses a file that is of another format than it was declared to be. A
+// head that no format recognizes is no reason: one column without a delimiter is
+// a table, too.
+func (r *Runner) agree(declared Format, head []byte) error {
+	if declared.Sniff(head) {
+		return nil
+	}
+	for _, f := range r.formats {
+		if f.Name() != declared.Name() && f.Sniff(head) {
+			return invalid("Correct the dataset's format, or give the file that was meant.", "the file is declared to be %s and looks like %s", declared.Name(), f.Name())
+		}
+	}
+	return nil
 }
 
 // Sniff returns the first format that recognizes head, the first bytes of a file.
@@ -88,10 +126,10 @@ func (r *Runner) Sniff(head []byte) (Format, error) {
 
 // Check judges a plan without touching data: every name is known, every
 // obligation's arguments are right, keys and hierarchies are there, no column
-// has two row filters, and at least one column leaves. Its errors are those that Run would give before it
-// reads a byte.
+// has two row filters, and at least one column leaves. Its errors are those that
+// Run would give before it reads a byte.
 func (r *Runner) Check(plan Plan, env PassEnv) error {
-	_, err := r.editor(plan, env)
+	_, err := r.editor(plan, newSession(env))
 	return err
 }
 
@@ -99,165 +137,46 @@ func (r *Runner) Check(plan Plan, env PassEnv) error {
 // and measures both. It returns when all is written and no goroutine of its
 // own is left, so dst and src must return from blocking calls when ctx ends.
 //
+// A plan that suppresses, or that has a verb that must see its column first (a
+// [Preparer]), makes Run read src several times: by ReadAt at first, and by Read
+// at last, when it writes. A source that is not the same each time is
+// Unavailable.
+//
 // Only columns that plan.Columns lists are known: the file must hold exactly
 // these, in any order. Errors are Invalid for a plan or file that is not
 // right, Exhausted if the classes of what leaves do not fit the census limit,
 // Canceled if ctx ended, and whatever src and dst gave. The Report is of use
 // only if the error is nil: nothing of a failed pass may be released.
 func (r *Runner) Run(ctx context.Context, plan Plan, env PassEnv, dst io.Writer, src Source) (Report, error) {
-	edit, err := r.editor(plan, env)
+	p := &run{runner: r, plan: plan, session: newSession(env), src: src}
+	edit, err := r.editor(plan, p.session)
 	if err != nil {
 		return Report{}, err
 	}
-	format, err := r.Format(plan.Format)
-	if err != nil {
+	if p.format, err = r.Format(plan.Format); err != nil {
 		return Report{}, err
 	}
 	canonical, err := json.Marshal(plan)
 	if err != nil {
 		return Report{}, sallyport.E("anonymize", sallyport.Invalid, err, "Use only strings, numbers, booleans and lists as arguments.")
 	}
-
-	in := newIntake(ctx, src)
-	out := newOutlet(ctx, dst)
-	if env.Progress != nil {
-		in.progress = func(read int64) { env.Progress(read, edit.records.Load()) }
-	}
-	err = format.Rewrite(ctx, out, in, edit)
-	if err == nil {
-		err = in.drain()
-	}
-	in.stop()
-	if e := out.stop(); err == nil {
-		err = e
-	}
-	if err == nil && !edit.begun {
-		err = sallyport.Errorf("anonymize", sallyport.Invalid, "", "the file has no header")
-	}
-	if err != nil {
-		if ctx.Err() != nil && sallyport.KindOf(err) == sallyport.Internal {
-			err = sallyport.E("anonymize", sallyport.Canceled, err, "")
+	if len(edit.watched) > 0 {
+		if err := edit.prepare(); err != nil {
+			return Report{}, err
 		}
+		if err := p.before(ctx, edit); err != nil {
+			return Report{}, err
+		}
+		edit.handOn()
+		edit = nil
+	}
+	if err := p.sort(ctx); err != nil {
 		return Report{}, err
 	}
-	report, err := edit.report()
-	if err != nil {
-		return Report{}, err
-	}
-	if env.Progress != nil {
-		env.Progress(in.n, edit.records.Load())
-	}
-	report.Plan = sallyport.DigestOf(canonical)
-	report.Source, report.BytesIn = sallyport.DigestSum(in.sum.Sum(nil)), in.n
-	report.Output, report.BytesOut = sallyport.DigestSum(out.sum.Sum(nil)), out.n
-	return report, nil
-}
-
-// editor checks the plan and binds its verbs.
-func (r *Runner) editor(plan Plan, env PassEnv) (*editor, error) {
-	if _, err := r.Format(plan.Format); err != nil {
-		return nil, err
-	}
-	limit := cmp.Or(env.CensusLimit, DefaultCensusLimit)
-	memory := &budget{left: limit}
-	e := &editor{known: map[string]*column{}, before: newCensus(memory), after: newCensus(memory), subject: -1, plan: plan}
-	for _, c := range plan.Columns {
-		switch {
-		case c.Name == "":
-			return nil, invalid("Name it, or scan the dataset again.", "the catalog lists a column without a name")
-		case e.known[c.Name] != nil:
-			return nil, invalid("List it once.", "the catalog lists column %q twice", c.Name)
-		case !c.Role.Valid():
-			return nil, invalid("Roles: direct, quasi, sensitive, insensitive.", "column %q has role %q", c.Name, c.Role)
-		}
-		e.known[c.Name] = &column{name: c.Name, role: c.Role, in: -1}
-	}
-	if plan.Subject != "" && e.known[plan.Subject] == nil {
-		return nil, invalid("Correct the dataset's subject in the catalog.", "the subject column %q is not among the dataset's columns", plan.Subject)
-	}
-	var err error
-	if e.filters, err = filters(plan.Rows, e.known); err != nil {
-		return nil, err
-	}
-	leaving := 0
-	for _, o := range plan.Obligations {
-		c := e.known[o.Column]
-		if c == nil {
-			return nil, invalid("Correct the policy, or add the column to the catalog.", "an obligation names column %q, which the catalog does not list", o.Column)
-		}
-		if c.bound {
-			return nil, invalid("Let policy give one obligation a column.", "two obligations for column %q", o.Column)
-		}
-		c.bound = true
-		if err := r.bind(c, o, plan, env); err != nil {
-			return nil, err
-		}
-		if c.leaves {
-			leaving++
+	if edit == nil || p.failing != nil {
+		if edit, err = r.editor(plan, p.session); err != nil {
+			return Report{}, err
 		}
 	}
-	if leaving == 0 {
-		return nil, invalid("Let policy allow at least one column, or do not ask for the dataset.", "no column would leave")
-	}
-	return e, nil
-}
-
-// bind gives c what obligation o says.
-func (r *Runner) bind(c *column, o sallyport.Obligation, plan Plan, env PassEnv) error {
-	if o.Verb == "" {
-		if len(o.Args) > 0 {
-			return invalid("Remove the arguments, or name a verb.", "column %q: arguments without a verb", c.name)
-		}
-		c.leaves = true
-		return nil
-	}
-	var names []string
-	for _, t := range r.transforms {
-		names = append(names, t.Name())
-		if t.Name() != o.Verb {
-			continue
-		}
-		c.verb = o.Verb
-		if t, ok := t.(interface{ Traits() Traits }); ok {
-			c.traits = t.Traits()
-		}
-		if c.traits.Subject && plan.Subject == "" {
-			return invalid("Name the dataset's subject column in the catalog.", "column %q: %s works per subject, and the plan names no subject column", c.name, o.Verb)
-		}
-		c.rebind = func() (Apply, error) {
-			apply, err := t.Bind(o.Args, Env{Column: c.name, Key: keyOf(env), Hierarchy: hierarchyOf(env)})
-			if err != nil {
-				return nil, sallyport.E(fmt.Sprintf("column %q", c.name), sallyport.KindOf(err), err, "")
-			}
-			return apply, nil
-		}
-		var err error
-		if c.apply, err = c.rebind(); err != nil {
-			return err
-		}
-		c.leaves = !c.traits.Drops
-		return nil
-	}
-	return invalid("Known verbs: "+strings.Join(names, ", ")+"; \"\" keeps the value.", "column %q: unknown verb %q", c.name, o.Verb)
-}
-
-// keyOf and hierarchyOf make absent parts answer rather than panic.
-func keyOf(env PassEnv) func(string) []byte {
-	if env.Key == nil {
-		return func(string) []byte { return nil }
-	}
-	return env.Key
-}
-
-func hierarchyOf(env PassEnv) func(string) (io.ReadCloser, error) {
-	if env.Hierarchy == nil {
-		return func(name string) (io.ReadCloser, error) {
-			return nil, sallyport.Errorf("hierarchy", sallyport.NotFound, "Configure where the site keeps its hierarchies.", "no hierarchy %q", name)
-		}
-	}
-	return env.Hierarchy
-}
-
-func invalid(hint, format string, args ...any) error {
-	return sallyport.Errorf("anonymize", sallyport.Invalid, hint, format, args...)
+	return p.write(ctx, edit, dst, sallyport.DigestOf(canonical))
 }

@@ -19,6 +19,7 @@ import (
 
 	"sallyport"
 	"sallyport/anonymize"
+	"sallyport/anonymize/risk"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -52,20 +53,69 @@ func TestGoldenPass(t *testing.T) {
 		t.Errorf("-want +got:\n%s", d)
 	}
 	report.Plan = "" // pinned by TestPlanDigestIsStable
+	fields := report.Fields
+	report.Fields, report.Attackers, report.Sizes = nil, anonymize.Attackers{}, anonymize.SizePair{} // pinned by TestFieldsAndAttackers
+	l, closeness := int64(1), 1-1.0/6                                                                // of the woman alone
 	if d := cmp.Diff(anonymize.Report{
 		Source: sallyport.DigestOf(in), Output: sallyport.DigestOf(want), BytesIn: int64(len(in)), BytesOut: int64(len(want)),
 		Before: sallyport.Risk{Records: 6, Classes: 6, SmallestClass: 1, Unique: 1, Highest: 1, Average: 1, Exact: true,
 			Quasi: []string{"birth_date", "age", "sex", "zip"}},
 		After: sallyport.Risk{Records: 6, Classes: 3, SmallestClass: 1, Unique: 1.0 / 6, Highest: 1, Average: 0.5, Exact: true,
-			Quasi: []string{"birth_date", "age", "sex", "zip"}},
+			Quasi: []string{"birth_date", "age", "sex", "zip"}, Diversity: &l, Closeness: &closeness},
 		Columns: []string{"patient_id", "visit_id", "birth_date", "admitted", "age", "sex", "zip", "diagnosis", "weight"},
 		Dropped: []string{"note"},
 		Actions: map[string]string{"patient_id": "pseudonym", "visit_id": "pseudonym", "birth_date": "date", "admitted": "shift_date",
 			"age": "generalize", "sex": "keep", "zip": "prefix", "diagnosis": "keep", "weight": "keep"},
 		Residual: map[string]int64{"email": 1, "phone": 1},
 		Changed:  map[string]int64{"patient_id": 6, "visit_id": 6, "birth_date": 6, "admitted": 5, "age": 6, "zip": 4},
+		Undeclared: []anonymize.Undeclared{{Column: "admitted", Unique: 1}, {Column: "diagnosis", Unique: 4.0 / 6},
+			{Column: "weight", Unique: 4.0 / 6}},
+		Contribution: []risk.Contribution{},
 	}, report); d != "" {
 		t.Errorf("report: -want +got:\n%s", d)
+	}
+	if len(fields) != 10 || !cmp.Equal(fields[3], anonymize.Field{Column: "admitted", Role: sallyport.Insensitive, Verb: "shift_date",
+		Args: map[string]any{"days": 365}, Leaves: true, Values: 6, Changed: 5, Distinct: 6}) ||
+		!cmp.Equal(fields[5], anonymize.Field{Column: "sex", Role: sallyport.Quasi, Verb: "keep", Leaves: true, Values: 6}) ||
+		!cmp.Equal(fields[9], anonymize.Field{Column: "note", Role: sallyport.Insensitive, Verb: "drop"}) {
+		t.Errorf("fields: %+v", fields)
+	}
+}
+
+func TestAttackersSizesAndContribution(t *testing.T) {
+	env := testEnv()
+	env.Contribution = true
+	in, err := os.ReadFile("testdata/patients.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := runner().Run(t.Context(), patientPlan(), env, io.Discard, bytes.NewReader(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := risk.Report{Records: 6, Classes: 3, SmallestClass: 1, UniqueShare: 1.0 / 6, Prosecutor: risk.Attacker{Highest: 1, Average: 0.5, ShareAbove: 1},
+		Journalist: risk.Attacker{Highest: 1, Average: 0.5, ShareAbove: 1}, Marketer: risk.Attacker{Highest: 1, Average: 0.5, ShareAbove: 1}}
+	if d := cmp.Diff(want, r.Attackers.After); d != "" {
+		t.Errorf("attackers: -want +got:\n%s", d)
+	}
+	if r.Attackers.Before.Classes != 6 {
+		t.Errorf("%+v", r.Attackers.Before)
+	}
+	var sizes []anonymize.SizeCount
+	for i, least := range []int64{1, 2, 3, 5, 10, 20, 50, 100, 1000} {
+		c := anonymize.SizeCount{Least: least, Most: []int64{1, 2, 4, 9, 19, 49, 99, 999, 0}[i]}
+		if i < 3 {
+			c.Classes, c.Records = 1, int64(i+1)
+		}
+		sizes = append(sizes, c)
+	}
+	if d := cmp.Diff(sizes, r.Sizes.After); d != "" {
+		t.Errorf("sizes: -want +got:\n%s", d)
+	}
+	without := 2.0
+	if d := cmp.Diff([]risk.Contribution{{Column: "birth_date"}, {Column: "age"},
+		{Column: "sex", Average: 0.5 - without/6, Unique: 1.0 / 6, Classes: 1}, {Column: "zip"}}, r.Contribution); d != "" {
+		t.Errorf("contribution: -want +got:\n%s", d)
 	}
 }
 

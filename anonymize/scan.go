@@ -3,12 +3,13 @@ package anonymize
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 	"io"
 	"math"
+	"strings"
 	"unicode/utf8"
 
 	"sallyport"
+	"sallyport/anonymize/identify"
 )
 
 // Profile is what a scan learnt about a file. It holds no value of it, only
@@ -35,9 +36,12 @@ type ColumnProfile struct {
 	Pattern      string  `json:"pattern,omitempty"`
 	PatternShare float64 `json:"pattern_share"`
 
-	Role     sallyport.Role  `json:"role"`           // proposed
-	Mask     *sallyport.Mask `json:"mask,omitempty"` // proposed for a de-identified release
-	Evidence []string        `json:"evidence"`       // why, for people
+	Role sallyport.Role `json:"role"` // proposed
+	// Identifier is the proposed Safe Harbor category (see
+	// sallyport.Column.Identifier); "" where a person has to say.
+	Identifier string          `json:"identifier,omitempty"`
+	Mask       *sallyport.Mask `json:"mask,omitempty"` // proposed for a de-identified release
+	Evidence   []string        `json:"evidence"`       // why, for people
 	// Warning is set where nearly every value is unique and yet the column is
 	// proposed neither as a direct nor as a quasi-identifier.
 	Warning string `json:"warning,omitempty"`
@@ -48,13 +52,17 @@ const (
 	distinctSlot = 48       // bytes that one distinct value costs, about
 	maxPatterns  = 64       // shapes counted for a column; later ones are not
 	maxShape     = 32       // bytes of a shape
+
+	maxCalled       = 10_000 // values of a column that are read after its name
+	maxCalledLength = 256    // bytes of such a value: a longer one has words of its own
 )
 
 // Scan profiles a file: its records until limit bytes of values were seen, or
 // all if limit is 0. Memory is bounded; where a column has more distinct values
 // than fit, their number is estimated.
 func Scan(ctx context.Context, f Format, src Source, limit int64) (Profile, error) {
-	s := &scanner{limit: limit, seed: maphash.MakeSeed()}
+	s := &scanner{limit: limit}
+	s.lists, _ = f.(Lister)
 	err := f.Rewrite(ctx, io.Discard, src, s)
 	whole := err == nil
 	if err != nil && !errors.Is(err, errEnough) {
@@ -82,7 +90,7 @@ func Scan(ctx context.Context, f Format, src Source, limit int64) (Profile, erro
 func (p Profile) Propose(id, owner string, loc sallyport.Ref) sallyport.Dataset {
 	d := sallyport.Dataset{ID: id, Owner: owner, Location: loc, Format: p.Format, Sensitivity: sallyport.Confidential, Purposes: []string{}}
 	for _, c := range p.Columns {
-		d.Columns = append(d.Columns, sallyport.Column{Name: c.Name, Role: c.Role, Type: c.Type, Mask: c.Mask})
+		d.Columns = append(d.Columns, sallyport.Column{Name: c.Name, Role: c.Role, Type: c.Type, Mask: c.Mask, Identifier: c.Identifier})
 		if d.Subject == "" && c.Role == sallyport.Direct && c.Mask != nil && c.Mask.Verb == "pseudonym" {
 			d.Subject = c.Name
 		}
@@ -95,7 +103,7 @@ var errEnough = errors.New("enough was scanned")
 // scanner is the Editor of a scan; nothing leaves.
 type scanner struct {
 	limit   int64
-	seed    maphash.Seed
+	lists   Lister // nil: the format has no lists
 	columns []*scanned
 	records int64
 	bytes   int64
@@ -104,7 +112,7 @@ type scanner struct {
 func (s *scanner) Header(names []string) ([]string, error) {
 	room := max(64, min(1<<20, scanMemory/distinctSlot/max(1, len(names))))
 	for _, name := range names {
-		s.columns = append(s.columns, &scanned{name: name, distinct: newDistinct(room), patterns: map[string]int64{},
+		s.columns = append(s.columns, &scanned{name: name, list: s.lists != nil && s.lists.List(name), called: introduction(name), distinct: newSample(room), patterns: map[string]int64{},
 			minLength: math.MaxInt, min: math.Inf(1), max: math.Inf(-1)})
 	}
 	return names, nil
@@ -112,7 +120,15 @@ func (s *scanner) Header(names []string) ([]string, error) {
 
 func (s *scanner) Record(fields [][]byte) ([][]byte, error) {
 	for i, v := range fields {
-		s.columns[i].add(v, maphash.Bytes(s.seed, v))
+		c := s.columns[i]
+		if c.list {
+			for item := range Items(v) {
+				c.add(item)
+			}
+		}
+		if !c.list || len(v) == 0 {
+			c.add(v)
+		}
 		s.bytes += int64(len(v)) + 1
 	}
 	s.records++
@@ -125,19 +141,23 @@ func (s *scanner) Record(fields [][]byte) ([][]byte, error) {
 // scanned gathers what is learnt about one column.
 type scanned struct {
 	name      string
+	list      bool
 	empty, n  int64 // empty and other values
 	shapes    [shapeCount]int64
 	minLength int
 	maxLength int
 	spaces    int64 // values of three words or more
-	distinct  *distinct
+	distinct  *sample
 	patterns  map[string]int64
 	shape     [maxShape]byte
 	residual  residual
+	called    []byte                // the column's name as words before a value would say it
+	calls     [identify.Count]int64 // of the first maxCalled values, those that are identifiers when so called
+	room      []identify.Hit
 	min, max  float64 // of numbers; only their order of magnitude leaves this struct
 }
 
-func (c *scanned) add(v []byte, hash uint64) {
+func (c *scanned) add(v []byte) {
 	if len(v) == 0 {
 		c.empty++
 		return
@@ -154,11 +174,51 @@ func (c *scanned) add(v []byte, hash uint64) {
 		c.spaces++
 	}
 	c.residual.look(v)
-	c.distinct.add(hash)
+	if c.n <= maxCalled {
+		c.call(v)
+	}
+	c.distinct.add(spread(v))
 	p := pattern(c.shape[:0], v)
 	if n, ok := c.patterns[string(p)]; ok || len(c.patterns) < maxPatterns {
 		c.patterns[string(p)] = n + 1
 	}
+}
+
+// introduction is what is read before a column's values, since a name like
+// "NHS no." says what a number below it is.
+func introduction(name string) []byte {
+	words := strings.Join(parts(name), " ")
+	if words == "" {
+		return nil
+	}
+	return []byte(words + ": ")
+}
+
+// call looks for what a value is once its column's name is read before it.
+func (c *scanned) call(v []byte) {
+	if c.called == nil || len(v) > maxCalledLength {
+		return
+	}
+	n := len(c.called)
+	c.called = append(c.called, v...)
+	c.room = identify.Matcher{}.Find(c.room[:0], c.called)
+	c.called = c.called[:n]
+	var seen uint32
+	for _, h := range c.room {
+		if bit := uint32(1) << h.Type; h.End > n && seen&bit == 0 {
+			seen |= bit
+			c.calls[h.Type]++
+		}
+	}
+}
+
+// calledShare is the share of values that are of a type once the column's name
+// is read before them.
+func (c *scanned) calledShare(t identify.Type) float64 {
+	if c.n == 0 {
+		return 0
+	}
+	return float64(c.calls[t]) / float64(min(c.n, maxCalled))
 }
 
 func (c *scanned) share(n int64) float64 {
@@ -210,45 +270,4 @@ func (c *scanned) profile(records int64) ColumnProfile {
 	p.PatternShare = c.share(most)
 	proposeRole(&p, c)
 	return p
-}
-
-// distinct counts distinct values by their hashes: exactly up to a number, and
-// then by adaptive sampling (Wegman's method, analysed by P. Flajolet, "On
-// adaptive sampling", Computing 43, 1990): only hashes with depth low zero bits
-// are kept, each standing for 2^depth; the standard error is 1.2/√most.
-type distinct struct {
-	most  int
-	depth uint
-	seen  map[uint64]bool // true: seen more than once
-}
-
-func newDistinct(most int) *distinct { return &distinct{most: most, seen: map[uint64]bool{}} }
-
-func (d *distinct) add(hash uint64) {
-	if hash&(1<<d.depth-1) != 0 {
-		return
-	}
-	if _, ok := d.seen[hash]; ok {
-		d.seen[hash] = true
-		return
-	}
-	d.seen[hash] = false
-	for len(d.seen) > d.most {
-		d.depth++
-		for h := range d.seen {
-			if h&(1<<d.depth-1) != 0 {
-				delete(d.seen, h)
-			}
-		}
-	}
-}
-
-func (d *distinct) counts() (distinct, unique int64, estimated bool) {
-	for _, again := range d.seen {
-		distinct++
-		if !again {
-			unique++
-		}
-	}
-	return distinct << d.depth, unique << d.depth, d.depth > 0
 }

@@ -2,6 +2,7 @@ package csv_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	stdcsv "encoding/csv"
 	"fmt"
 	"io"
@@ -39,6 +40,35 @@ func BenchmarkRewrite(b *testing.B) {
 		if err := csv.New().Rewrite(b.Context(), &sink{}, bytes.NewReader(data), pass{}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkDialects is BenchmarkRewrite for files that cost more to read; MB/s
+// are of the file, compressed or not.
+func BenchmarkDialects(b *testing.B) {
+	plain := table(8 << 20)
+	for _, c := range []struct {
+		name, options string
+		data          []byte
+	}{
+		{"plain", "", plain},
+		{"gzip", "", gzipped(string(plain))},
+		{"zstd", "", zstandard(string(plain))},
+		{"windows-1252", "encoding=windows-1252", plain},
+		{"utf-16le", "encoding=utf-16le", utf16(binary.LittleEndian, string(plain))},
+		{"backslash", "escape=backslash", plain},
+		{"null", "null=NA,NULL", plain},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			f := tuned(b, c.options)()
+			b.SetBytes(int64(len(c.data)))
+			for b.Loop() {
+				if err := f.Rewrite(b.Context(), &sink{}, bytes.NewReader(c.data), pass{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(len(plain))/1e6*float64(b.N)/b.Elapsed().Seconds(), "plain-MB/s")
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode/utf8"
 
 	"sallyport"
 	"sallyport/anonymize/csv"
@@ -44,6 +45,9 @@ func FuzzAgainstStandard(f *testing.F) {
 			t.Fatalf("at once %q; in small blocks %q", out.Bytes(), slowOut.Bytes())
 		}
 
+		if !utf8.Valid(data) || carriageReturns(data) {
+			return // encoding/csv knows no other encoding and no such lines; FuzzDialects sees to them
+		}
 		want := standard(t, bytes.TrimPrefix(data, []byte("\ufeff")), comma(got, data))
 		all := append([][]string{got.Columns}, got.Records...)
 		if !slices.EqualFunc(all, want, equalButCR) {
@@ -54,7 +58,7 @@ func FuzzAgainstStandard(f *testing.F) {
 				record[i] = guarded(record[i])
 			}
 		}
-		if back := standard(t, out.Bytes(), ','); !slices.EqualFunc(back, all, equalButCR) {
+		if back := standard(t, out.Bytes(), comma(&formattest.Recorder{Columns: all[0]}, out.Bytes())); !slices.EqualFunc(back, all, equalButCR) {
 			t.Fatalf("written %q, read back %q", all, back)
 		}
 	})
@@ -82,6 +86,21 @@ func equalButCR(a, b []string) bool {
 	return slices.EqualFunc(a, b, func(x, y string) bool {
 		return strings.ReplaceAll(x, "\r\n", "\n") == strings.ReplaceAll(y, "\r\n", "\n")
 	})
+}
+
+// carriageReturns reports whether a line of data, which was accepted, ends with
+// that alone.
+func carriageReturns(data []byte) bool {
+	quoted := false
+	for i, c := range data {
+		if c == '"' {
+			quoted = !quoted
+		}
+		if c == '\r' && !quoted && i+1 < len(data) && data[i+1] != '\n' {
+			return true
+		}
+	}
+	return false
 }
 
 // comma finds the delimiter that gives the header that we read.

@@ -16,6 +16,7 @@ import (
 type line struct {
 	split   *splitter
 	parser  parser // each worker's own copy starts like this
+	comma   byte   // the delimiter that is written
 	editors []anonymize.Editor
 	block   int
 }
@@ -46,7 +47,7 @@ func (l *line) run(ctx context.Context, dst io.Writer, head []byte, first chunk)
 		cutErr = l.cut(ctx, first, free, work, order, quit)
 	})
 	for _, edit := range l.editors {
-		p, w := l.parser, writer{}
+		p, w := l.parser, writer{comma: l.comma}
 		p.fields = nil
 		all.Go(func() {
 			var failed error // ends this worker's part; the writer ends the rest
@@ -126,6 +127,7 @@ func process(p *parser, w *writer, edit anonymize.Editor, c chunk, out []byte) (
 		if err != nil || fields == nil {
 			return w.out, err
 		}
+		p.nulls.empty(fields)
 		leaving, err := edit.Record(fields)
 		if err != nil {
 			return nil, sallyport.E(fmt.Sprintf("line %d", p.at), sallyport.KindOf(err), err, "")

@@ -10,17 +10,21 @@ import (
 // Lines without a quote, nearly all of them, are cut by bytes.IndexByte alone;
 // what must never occur (NUL, invalid UTF-8) is looked for once a chunk.
 type parser struct {
+	*dialect
 	comma   byte
-	columns int // fields that a record must have; 0 for the header
-	line    int // number of the line at pos
-	at      int // number of the line where the last record started
-	blank   int // number of the first blank line since the last record
+	eol     byte
+	stray   byte // the other one of LF and CR
+	columns int  // fields that a record must have; 0 for the header
+	line    int  // number of the line at pos
+	at      int  // number of the line where the last record started
+	blank   int  // number of the first blank line since the last record
 
 	data   []byte
 	pos    int
 	torn   bool
 	quote  int // where the next quote at or after pos is
-	cr     int // where the next carriage return at or after pos is
+	slash  int // where the next escape at or after pos is
+	lone   int // where the next stray at or after pos is
 	bad    int // where the first NUL or invalid byte is
 	fields [][]byte
 }
@@ -30,11 +34,27 @@ const nowhere = math.MaxInt
 func (p *parser) reset(c chunk) {
 	data, torn := c.data, c.torn
 	p.data, p.pos, p.torn, p.line, p.blank = data, 0, torn, c.line, c.blank
-	p.quote = find(data, 0, '"')
-	p.cr = find(data, 0, '\r')
+	p.quote, p.slash = nowhere, nowhere
+	p.special(0)
+	p.lone = find(data, 0, p.stray)
 	p.bad = min(find(data, 0, 0), firstInvalid(data))
+	if p.text.how != nil { // it is UTF-8, made from what it was
+		if i := bytes.Index(data, replacement); i >= 0 {
+			p.bad = min(p.bad, i)
+		}
+	}
 	if torn && p.bad > len(data)-utf8.UTFMax {
 		p.bad = nowhere // perhaps only a rune cut off at the end
+	}
+}
+
+// special finds the next quote and escape at or after from.
+func (p *parser) special(from int) {
+	if p.mark != 0 && (p.quote < from || from == 0) {
+		p.quote = find(p.data, from, p.mark)
+	}
+	if p.escape && (p.slash < from || from == 0) {
+		p.slash = find(p.data, from, '\\')
 	}
 }
 
@@ -67,25 +87,31 @@ func (p *parser) next() ([][]byte, error) {
 	for p.pos < len(p.data) {
 		start := p.pos
 		end, after := len(p.data), len(p.data)
-		if i := bytes.IndexByte(p.data[start:], '\n'); i >= 0 {
+		if i := bytes.IndexByte(p.data[start:], p.eol); i >= 0 {
 			end, after = start+i, start+i+1
 		} else if p.torn && p.quote == nowhere {
 			return nil, p.tooLong()
 		}
 		if p.bad < after {
-			return nil, p.badByte()
+			return nil, p.badByte(start, p.line)
 		}
-		if p.quote < after {
+		if p.comment != 0 && p.data[start] == p.comment {
+			p.line++
+			p.pos = after
+			p.special(after)
+			continue
+		}
+		if p.quote < after || p.slash < after {
 			return p.quoted()
 		}
-		if p.cr < start {
-			p.cr = find(p.data, start, '\r')
+		if p.lone < start {
+			p.lone = find(p.data, start, p.stray)
 		}
 		if end > start && p.data[end-1] == '\r' {
 			end--
 		}
-		if p.cr < end {
-			return nil, p.loneCR(p.line)
+		if p.lone < end {
+			return nil, p.strayEnd(p.line)
 		}
 		if start == end {
 			if p.blank == 0 {
@@ -120,6 +146,20 @@ func (p *parser) next() ([][]byte, error) {
 	return nil, nil
 }
 
+// consistent reports whether data is whole records of as many fields each. It
+// does not care for the encoding.
+func (p *parser) consistent(data []byte) bool {
+	p.reset(chunk{data: data, final: true, line: 1})
+	p.bad = nowhere
+	for {
+		fields, err := p.next()
+		if err != nil || fields == nil {
+			return err == nil
+		}
+		p.columns = len(fields)
+	}
+}
+
 // check judges the record in fields, which starts on the current line.
 func (p *parser) check() error {
 	if p.blank > 0 {
@@ -132,7 +172,7 @@ func (p *parser) check() error {
 		return nil
 	}
 	if len(p.fields) != p.columns {
-		return invalid("Quote values that hold the delimiter, and write every field of a record.", "line %d: %d fields, the header has %d", p.line, len(p.fields), p.columns)
+		return invalid("Quote values that hold the delimiter, and write every field of a record; if the delimiter is another one, declare it, as in csv;delimiter=tab.", "line %d: %d fields, the header has %d", p.line, len(p.fields), p.columns)
 	}
 	return nil
 }
@@ -143,45 +183,61 @@ func (p *parser) quoted() ([][]byte, error) {
 	d, i, line := p.data, p.pos, p.line
 	for {
 		var field []byte
-		if i < len(d) && d[i] == '"' {
-			open, escapes := i+1, 0
-			for i = open; ; i++ {
-				j := bytes.IndexByte(d[i:], '"')
-				if j < 0 {
-					return nil, p.unterminated(line)
-				}
-				if i += j; i+1 >= len(d) || d[i+1] != '"' {
-					break
-				}
-				escapes++
-				i++
+		if i < len(d) && d[i] == p.mark && p.mark != 0 {
+			open := i + 1
+			end, marked := p.closing(open)
+			if end < 0 {
+				return nil, p.unterminated(line)
 			}
-			field = d[open:i:i]
-			i++
+			field = d[open:end:end]
+			i = end + 1
 			if p.bad < i {
-				return nil, p.badByte()
+				return nil, p.badByte(open, line)
 			}
-			line += bytes.Count(field, lineFeed)
-			if escapes > 0 {
-				field = unescape(field)
+			lines := bytes.Count(field, []byte{p.eol})
+			if marked {
+				var ok bool
+				if field, ok = p.unescape(field, true); !ok {
+					return nil, p.badEscape(line)
+				}
 			}
+			line += lines
 			if i < len(d) && d[i] != p.comma && d[i] != '\n' && d[i] != '\r' {
 				return nil, invalid("Write a quote inside a quoted value twice.", "line %d: text after a closing quote", line)
 			}
 		} else {
-			open := i
+			open, marked, lines := i, false, 0
 			for i < len(d) && d[i] != p.comma && d[i] != '\n' && d[i] != '\r' {
-				if d[i] == '"' {
+				if d[i] == p.mark && p.mark != 0 {
 					return nil, invalid("Quote the whole value and write the quote inside it twice.", "line %d: a quote inside an unquoted value", line)
+				}
+				if d[i] == '\\' && p.escape {
+					marked = true
+					if i++; i < len(d) && d[i] == p.eol {
+						lines++
+					}
 				}
 				i++
 			}
+			if i = min(i, len(d)); p.bad < i {
+				return nil, p.badByte(open, line)
+			}
 			field = d[open:i:i]
+			if marked && string(field) != `\N` {
+				var ok bool
+				if field, ok = p.unescape(field, false); !ok {
+					return nil, p.badEscape(line)
+				}
+			}
+			line += lines
 		}
 		p.fields = append(p.fields, field)
-		if i < len(d) && d[i] == '\r' {
+		if i < len(d) && d[i] == p.stray {
+			if p.eol == '\r' {
+				return nil, p.strayEnd(line)
+			}
 			if i++; i < len(d) && d[i] != '\n' {
-				return nil, p.loneCR(line)
+				return nil, p.strayEnd(line)
 			}
 		}
 		if i >= len(d) {
@@ -191,43 +247,86 @@ func (p *parser) quoted() ([][]byte, error) {
 			break
 		}
 		i++
-		if d[i-1] == '\n' {
+		if d[i-1] == p.eol {
 			break
 		}
-	}
-	if p.bad < i {
-		return nil, p.badByte()
 	}
 	if err := p.check(); err != nil {
 		return nil, err
 	}
 	p.at, p.line = p.line, line+1
 	p.pos = i
-	p.quote = find(d, i, '"')
+	p.special(i)
 	return p.fields, nil
 }
 
-// unescape makes "" one quote, in place.
-func unescape(field []byte) []byte {
-	n := 0
-	for i := 0; i < len(field); i++ {
-		field[n] = field[i]
-		n++
-		if field[i] == '"' {
+// closing returns where the quote that was opened before open is closed, and
+// whether something inside stands for something else; -1 if it is not closed.
+func (p *parser) closing(open int) (end int, marked bool) {
+	d := p.data
+	for i := open; ; i++ {
+		if !p.escape {
+			j := bytes.IndexByte(d[i:], p.mark)
+			if j < 0 {
+				return -1, false
+			}
+			i += j
+		} else if i >= len(d) {
+			return -1, false
+		} else if d[i] == '\\' {
+			marked = true
 			i++
+			continue
+		} else if d[i] != p.mark {
+			continue
 		}
+		if i+1 >= len(d) || d[i+1] != p.mark {
+			return i, marked
+		}
+		marked = true
+		i++
 	}
-	return field[:n:n]
 }
 
-var lineFeed = []byte{'\n'}
-
-func (p *parser) badByte() error {
-	line := p.line + bytes.Count(p.data[p.pos:p.bad], lineFeed)
-	if p.data[p.bad] == 0 {
-		return invalid("The file is damaged, binary, or UTF-16 (then: iconv -f UTF-16 -t UTF-8).", "line %d: a NUL byte", line)
+// unescape makes of "" one quote and, in a dialect with escapes, of a backslash
+// and a character the character, in place. It reports false at a backslash
+// before a character that programs read differently: \n is a line end for some
+// and n for others.
+func (p *parser) unescape(field []byte, quoted bool) ([]byte, bool) {
+	n := 0
+	for i := 0; i < len(field); i++ {
+		c := field[i]
+		switch {
+		case c == '\\' && p.escape:
+			if i++; i == len(field) {
+				return nil, false
+			}
+			if c = field[i]; c != '\\' && c != p.comma && c != p.eol && (c != p.mark || c == 0) {
+				return nil, false
+			}
+		case c == p.mark && quoted:
+			i++
+		}
+		field[n] = c
+		n++
 	}
-	return invalid("Convert it first, for example: iconv -f ISO-8859-1 -t UTF-8.", "line %d: not UTF-8", line)
+	return field[:n:n], true
+}
+
+func (p *parser) badEscape(line int) error {
+	return invalid("Write a backslash only before the quote, the delimiter, another backslash or a line end, or, for a missing value, \\N alone.", "line %d: a backslash before another character", line)
+}
+
+// badByte is the error of the bad byte after from, which is on the given line.
+func (p *parser) badByte(from, line int) error {
+	line += bytes.Count(p.data[from:max(from, p.bad)], []byte{p.eol})
+	switch {
+	case p.data[p.bad] == 0:
+		return invalid("The file is damaged, binary, or UTF-16 without a byte order mark; declare that as in csv;encoding=utf-16le.", "line %d: a NUL byte", line)
+	case p.text.how != nil:
+		return invalid("Declare the encoding that the file has, or repair the file; U+FFFD stands for characters that were lost before.", "line %d: not %s, or the character U+FFFD", line, p.text.name)
+	}
+	return invalid("Declare the encoding, as in csv;encoding=windows-1252.", "line %d: not UTF-8", line)
 }
 
 func (p *parser) tooLong() error {
@@ -241,6 +340,10 @@ func (p *parser) unterminated(line int) error {
 	return invalid("Close the quote.", "line %d: a quote is not closed", line)
 }
 
-func (p *parser) loneCR(line int) error {
-	return invalid("End lines with LF or CRLF; quote a value that holds a carriage return.", "line %d: a carriage return that ends no line", line)
+func (p *parser) strayEnd(line int) error {
+	what := "carriage return"
+	if p.stray == '\n' {
+		what = "line feed"
+	}
+	return invalid("End all lines with LF, all with CRLF, or all with CR; quote a value that holds a line end.", "line %d: a %s that ends no line", line, what)
 }

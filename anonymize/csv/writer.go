@@ -5,7 +5,21 @@ import "bytes"
 // writer appends records to out.
 type writer struct {
 	out    []byte
+	comma  byte   // the delimiter
 	quoted []bool // by column: its last value needed quotes, so the next may
+}
+
+// names appends the header. A name that holds any of the delimiters that
+// readers find by themselves is quoted, so that they find the right one, as is
+// one that starts as a byte order mark does.
+func (w *writer) names(fields [][]byte) {
+	for i, f := range fields {
+		if i > 0 {
+			w.out = append(w.out, w.comma)
+		}
+		w.value(f, special(f, w.comma) || bytes.ContainsAny(f, candidates) || len(f) == 0 || bytes.HasPrefix(f, utf8BOM))
+	}
+	w.out = append(w.out, '\n')
 }
 
 // record appends one record and its line end.
@@ -26,15 +40,16 @@ func (w *writer) record(fields [][]byte) {
 func (w *writer) quick(fields [][]byte) bool {
 	dst, start := w.out, len(w.out)
 	commas, quotes := len(fields)-1, 0
+	comma := []byte{w.comma}
 	for i, f := range fields {
 		if i > 0 {
-			dst = append(dst, ',')
+			dst = append(dst, w.comma)
 		}
 		if formula(f) {
 			return false
 		}
 		if w.quoted[i] {
-			n := bytes.Count(f, commaMark)
+			n := bytes.Count(f, comma)
 			if n == 0 {
 				return false
 			}
@@ -49,7 +64,7 @@ func (w *writer) quick(fields [][]byte) bool {
 	}
 	record := dst[start:]
 	if len(record) == 0 || // one empty value: a bare line end would be no record to most readers
-		bytes.Count(record, commaMark) != commas || bytes.Count(record, quoteMark) != quotes ||
+		bytes.Count(record, comma) != commas || bytes.Count(record, quoteMark) != quotes ||
 		bytes.IndexByte(record, '\n') >= 0 || bytes.IndexByte(record, '\r') >= 0 {
 		return false
 	}
@@ -59,24 +74,26 @@ func (w *writer) quick(fields [][]byte) bool {
 
 // careful appends a record field by field.
 func (w *writer) careful(fields [][]byte) {
-	dst := w.out
 	for i, f := range fields {
 		if i > 0 {
-			dst = append(dst, ',')
+			w.out = append(w.out, w.comma)
 		}
-		guard := formula(f)
-		w.quoted[i] = special(f)
-		if !w.quoted[i] && (len(f) > 0 || len(fields) > 1) {
-			if guard {
-				dst = append(dst, '\'')
-			}
-			dst = append(dst, f...)
-			continue
-		}
+		w.quoted[i] = special(f, w.comma)
+		w.value(f, w.quoted[i] || len(f) == 0 && len(fields) == 1)
+	}
+	w.out = append(w.out, '\n')
+}
+
+// value appends one value.
+func (w *writer) value(f []byte, quote bool) {
+	dst := w.out
+	if quote {
 		dst = append(dst, '"')
-		if guard {
-			dst = append(dst, '\'')
-		}
+	}
+	if formula(f) {
+		dst = append(dst, '\'')
+	}
+	if quote {
 		for {
 			j := bytes.IndexByte(f, '"')
 			if j < 0 {
@@ -86,16 +103,18 @@ func (w *writer) careful(fields [][]byte) {
 			dst = append(dst, '"')
 			f = f[j+1:]
 		}
-		dst = append(dst, f...)
+	}
+	dst = append(dst, f...)
+	if quote {
 		dst = append(dst, '"')
 	}
-	w.out = append(dst, '\n')
+	w.out = dst
 }
 
 // special reports whether f must be quoted.
-func special(f []byte) bool {
+func special(f []byte, comma byte) bool {
 	for _, c := range f {
-		if c == ',' || c == '"' || c == '\n' || c == '\r' {
+		if c == comma || c == '"' || c == '\n' || c == '\r' {
 			return true
 		}
 	}
@@ -145,5 +164,3 @@ func numeric(f []byte) bool {
 	}
 	return digits > 0
 }
-
-var commaMark = []byte{','}

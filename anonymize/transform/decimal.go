@@ -114,3 +114,28 @@ func appendDecimal(dst []byte, units int64, scale int) []byte {
 	}
 	return dst
 }
+
+// appendPlaces is appendDecimal with exactly so many decimals, not fewer than
+// scale; places below 0 writes as many as are needed.
+func appendPlaces(dst []byte, units int64, scale, places int) []byte {
+	if places < 0 {
+		return appendDecimal(dst, units, scale)
+	}
+	if units < 0 {
+		dst = append(dst, '-')
+		units = -units
+	}
+	dst = strconv.AppendInt(dst, units/pow10[scale], 10)
+	if places > 0 {
+		dst = append(dst, '.')
+		rest := units % pow10[scale]
+		for i := range places {
+			d := int64(0)
+			if i < scale {
+				d = rest / pow10[scale-1-i] % 10
+			}
+			dst = append(dst, byte('0'+d))
+		}
+	}
+	return dst
+}

@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base32"
@@ -75,4 +76,14 @@ func secret(purpose string, env anonymize.Env) ([]byte, error) {
 		return nil, sallyport.Errorf(purpose, sallyport.Unavailable, "See that the project has a pseudonymization key.", "no key of 32 bytes")
 	}
 	return key, nil
+}
+
+// derive returns size bytes for a purpose and scope, by HKDF-Expand (RFC 5869)
+// of the purpose's key, which is a key already.
+func derive(purpose, scope string, size int, env anonymize.Env) ([]byte, error) {
+	key, err := secret(purpose, env)
+	if err != nil {
+		return nil, err
+	}
+	return hkdf.Expand(sha256.New, key, purpose+"\x00"+scope, size)
 }

@@ -13,8 +13,9 @@ import (
 // ShiftDate moves dates by a number of days that is the same for all dates of
 // a subject, in every column and file of the project, so that intervals stay.
 // The offset is drawn by HMAC-SHA256 of the subject's value under the
-// project's key, from 1 to days in either direction, never 0. A time of day
-// stays as it is.
+// project's key, from 1 to days in either direction, never 0: give columns whose
+// intervals matter the same days. How a date is written does not change the
+// offset. A time of day stays as it is.
 type ShiftDate struct{}
 
 var _ anonymize.Transform = ShiftDate{}
@@ -24,7 +25,9 @@ func (ShiftDate) Doc() string {
 	return `dates moved by a secret offset of the subject; days (the most), layout (ISO 8601), otherwise ("error")`
 }
 
-func (ShiftDate) Traits() anonymize.Traits { return anonymize.Traits{Opaque: true, Subject: true} }
+func (ShiftDate) Traits() anonymize.Traits {
+	return anonymize.Traits{Opaque: true, Subject: true, SameType: true}
+}
 
 func (ShiftDate) Bind(args map[string]any, env anonymize.Env) (anonymize.Apply, error) {
 	a := read("shift_date", args)

@@ -29,3 +29,11 @@ func unreadable(dst []byte, suppress bool, problem string) ([]byte, error) {
 	}
 	return dst, invalid(`Correct the value, choose another verb, or set otherwise: "suppress".`, "%s", problem)
 }
+
+// Reverser is a verb whose work the holder of the key can undo. Reverse takes
+// the arguments and the Env that Bind was given, and returns the inverse of what
+// Bind returns, except that an empty or suppressed value stays as it is. Each
+// use is a re-identification: whoever calls it records it.
+type Reverser interface {
+	Reverse(args map[string]any, env anonymize.Env) (anonymize.Apply, error)
+}

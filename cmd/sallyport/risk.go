@@ -2,21 +2,25 @@ package main
 
 import (
 	"context"
+	"encoding"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/term"
 
 	"sallyport"
 	"sallyport/anonymize"
 	"sallyport/anonymize/risk"
 )
-
-// riskMemory bounds the class counts of one measurement.
-const riskMemory = 512 << 20
 
 type riskCmd struct {
 	File string `arg:"" help:"The table."`
@@ -26,6 +30,8 @@ type riskCmd struct {
 	Threshold    float64  `default:"0.2" help:"Chance above which a record counts as exposed, 0 to 1."`
 	Population   string   `placeholder:"N|FILE" help:"The population that the table was drawn from: its size, or a table of it with the same columns."`
 	Contribution bool     `help:"Also measure what each column adds to the risk."`
+	Memory       byteSize `default:"512MiB" placeholder:"SIZE" help:"Memory to use, about (${default})."`
+	Spill        string   `placeholder:"FOLDER" help:"Folder, on a disk, for what does not fit in memory, encrypted; otherwise the system's for temporary files."`
 }
 
 func (riskCmd) Help() string {
@@ -35,8 +41,35 @@ func (riskCmd) Help() string {
   sallyport risk patients.csv --quasi birth_year,sex,zip --sensitive diagnosis --json
   sallyport risk patients.csv --quasi birth_year,sex,zip --population 83000
 
-The count is exact. It charges 96 bytes for each distinct combination, 512 MiB at most (5.5 million of them); a table with more is refused, not estimated.`
+The count is exact, whatever the table's size: what does not fit in --memory is sorted and spilled to --spill, encrypted with a key that is never written, about 24 bytes for each distinct combination and 40 for each with a sensitive value; with --contribution, as much again for each column.`
 }
+
+// byteSize is a number of bytes that is written with a unit: 512MiB.
+type byteSize int64
+
+// UnmarshalText reads a whole number and a unit.
+func (b *byteSize) UnmarshalText(text []byte) error {
+	units := []struct {
+		name  string
+		bytes int64
+	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}}
+	for _, u := range units {
+		if digits, ok := strings.CutSuffix(string(text), u.name); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
+			if err != nil || n < 0 || n > math.MaxInt64/u.bytes {
+				break
+			}
+			*b = byteSize(n * u.bytes)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no size: write a whole number and a unit, such as 512MiB or 2GiB", text)
+}
+
+var _ encoding.TextUnmarshaler = (*byteSize)(nil)
+
+// leastRiskMemory is what the program takes besides what it counts.
+const leastRiskMemory = 64 << 20
 
 // measured is a table's risk; the fields after the report are there where they
 // were asked for.
@@ -70,7 +103,7 @@ type measuredPopulation struct {
 }
 
 func (c riskCmd) Run(a *app) error {
-	m, err := c.measure(a.ctx)
+	m, err := c.measure(a.ctx, newRiskProgress(a.errs, time.Now))
 	if err != nil {
 		return err
 	}
@@ -84,33 +117,64 @@ func (c riskCmd) Run(a *app) error {
 	return nil
 }
 
-func (c riskCmd) measure(ctx context.Context) (*measured, error) {
-	memory, hash := risk.NewMemory(riskMemory), risk.NewHasher()
-	t := &riskTable{quasi: c.Quasi, sensitive: c.Sensitive, hash: hash, census: risk.NewCensus(memory, c.Sensitive != "")}
+func (c riskCmd) measure(ctx context.Context, progress *riskProgress) (m *measured, err error) {
+	if c.Memory < leastRiskMemory {
+		return nil, sallyport.Errorf("risk", sallyport.Invalid, fmt.Sprintf("Allow at least %d MiB.", leastRiskMemory>>20), "%d bytes of memory are too few", c.Memory)
+	}
+	// Tables that grow leave their old memory to the collector: half is for
+	// what is counted, and the collector is told of the rest.
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(c.Memory) * 7 / 8))
+	dir, err := os.MkdirTemp(c.Spill, "sallyport-risk-*")
+	if err != nil {
+		return nil, sallyport.E("risk", sallyport.Unavailable, err, "Name a folder that can be written to with --spill.")
+	}
+	defer func() {
+		progress.wipe()
+		if e := os.RemoveAll(dir); err == nil && e != nil {
+			err = sallyport.E("risk", sallyport.Unavailable, e, "Remove the folder by hand; what is left in it cannot be read.")
+		}
+	}()
+	counts := risk.Options{Memory: risk.NewMemory(int64(c.Memory) / 2), Dir: dir}
+	t := &riskTable{quasi: c.Quasi, sensitive: c.Sensitive, hash: risk.NewHasher(), progress: progress}
+	defer func() { err = errors.Join(err, t.close()) }()
 	if c.Contribution && len(c.Quasi) > 1 {
 		for range c.Quasi {
-			t.without = append(t.without, risk.NewCensus(memory, false))
+			t.without = append(t.without, risk.NewCensus(counts))
 		}
 	}
+	of := counts
+	of.Sensitive = min(1, len(c.Sensitive))
+	t.census = risk.NewCensus(of)
 	if err := t.read(ctx, c.File); err != nil {
 		return nil, err
 	}
-	m := &measured{}
-	sizes := t.census.Sizes()
+	m = &measured{}
+	sizes, err := t.census.Sizes(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if c.Population == "" {
 		r, err := risk.Measure(sizes, c.Threshold)
 		if err != nil {
 			return nil, err
 		}
 		m.Report = r
-	} else if err := c.againstPopulation(ctx, m, t, memory); err != nil {
+	} else if err := c.againstPopulation(ctx, m, t, counts); err != nil {
 		return nil, err
 	}
 	if c.Sensitive != "" {
-		m.Sensitive = &measuredSensitive{c.Sensitive, t.census.Sensitive()}
+		s, err := t.census.Sensitive(ctx)
+		if err != nil {
+			return nil, err
+		}
+		m.Sensitive = &measuredSensitive{c.Sensitive, s[0]}
 	}
 	for i, w := range t.without {
-		r, err := risk.Measure(w.Sizes(), c.Threshold)
+		sizes, err := w.Sizes(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r, err := risk.Measure(sizes, c.Threshold)
 		if err != nil {
 			return nil, err
 		}
@@ -119,8 +183,11 @@ func (c riskCmd) measure(ctx context.Context) (*measured, error) {
 	return m, nil
 }
 
-func (c riskCmd) againstPopulation(ctx context.Context, m *measured, t *riskTable, memory *risk.Memory) error {
-	sizes := t.census.Sizes()
+func (c riskCmd) againstPopulation(ctx context.Context, m *measured, t *riskTable, counts risk.Options) (err error) {
+	sizes, err := t.census.Sizes(ctx)
+	if err != nil {
+		return err
+	}
 	p := &measuredPopulation{}
 	m.Population = p
 	n, err := strconv.ParseInt(c.Population, 10, 64)
@@ -130,11 +197,15 @@ func (c riskCmd) againstPopulation(ctx context.Context, m *measured, t *riskTabl
 			return err
 		}
 	} else {
-		people := &riskTable{quasi: c.Quasi, hash: t.hash, census: risk.NewCensus(memory, false)}
+		people := &riskTable{quasi: c.Quasi, hash: t.hash, census: risk.NewCensus(counts), progress: t.progress}
+		defer func() { err = errors.Join(err, people.close()) }()
 		if err := people.read(ctx, c.Population); err != nil {
 			return err
 		}
-		joined, missing := t.census.SizesIn(people.census)
+		joined, missing, err := t.census.SizesIn(ctx, people.census)
+		if err != nil {
+			return err
+		}
 		p.Records, p.Missing = people.census.Records(), missing
 		if m.Report, err = risk.Measure(joined, c.Threshold); err != nil {
 			return err
@@ -168,9 +239,16 @@ type riskTable struct {
 	census    *risk.Census
 	without   []*risk.Census // by quasi-identifier that is left out
 
-	places []int
-	value  []int
+	places   []int
+	value    []int
+	progress *riskProgress
+
+	keys, values []risk.Key   // of the records not yet counted
+	fewer        [][]risk.Key // the same, by quasi-identifier that is left out
 }
+
+// riskBatch is how many records are noted before they are counted.
+const riskBatch = 512
 
 var _ anonymize.Editor = (*riskTable)(nil)
 
@@ -184,13 +262,48 @@ func (t *riskTable) read(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	return format.Rewrite(ctx, io.Discard, f, t)
+	src := &countedFile{File: f}
+	if info, err := f.Stat(); err == nil {
+		src.size = info.Size()
+	}
+	t.progress.begin(file, src)
+	t.fewer = make([][]risk.Key, len(t.without))
+	if err := format.Rewrite(ctx, io.Discard, src, t); err != nil {
+		return err
+	}
+	return t.count()
+}
+
+func (t *riskTable) close() error {
+	var err error
+	for _, c := range append(t.without, t.census) {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// countedFile knows how far it was read. A format reads it from one goroutine
+// at a time.
+type countedFile struct {
+	*os.File
+	size int64
+	read atomic.Int64
+}
+
+var _ anonymize.Sized = (*countedFile)(nil)
+
+func (f *countedFile) Size() int64 { return f.size }
+
+func (f *countedFile) Read(b []byte) (int, error) {
+	n, err := f.File.Read(b)
+	f.read.Add(int64(n))
+	return n, err
 }
 
 // formatOf finds a source's format by its head. A table of one column has no
 // delimiter to know it by, so a name that ends in .csv or .tsv is enough.
 func formatOf(op string, f *os.File) (anonymize.Format, error) {
-	head := make([]byte, 4096)
+	head := make([]byte, anonymize.HeadSize)
 	n, err := f.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
 		return nil, sallyport.E(op, sallyport.Unavailable, err, "Name a file that can be read.")
@@ -236,19 +349,91 @@ func (t *riskTable) Header(columns []string) ([]string, error) {
 }
 
 func (t *riskTable) Record(fields [][]byte) ([][]byte, error) {
-	var value risk.Key
+	t.keys = append(t.keys, t.hash.Key(fields, t.places, -1))
 	if t.value != nil {
-		value = t.hash.Key(fields, t.value, -1)
+		t.values = append(t.values, t.hash.Key(fields, t.value, -1))
 	}
-	ok := t.census.Add(t.hash.Key(fields, t.places, -1), value)
+	for i := range t.without {
+		t.fewer[i] = append(t.fewer[i], t.hash.Key(fields, t.places, i))
+	}
+	if len(t.keys) < riskBatch {
+		return nil, nil
+	}
+	return nil, t.count()
+}
+
+func (t *riskTable) count() error {
+	if err := t.census.AddBatch(t.keys, t.values); err != nil {
+		return err
+	}
+	t.keys, t.values = t.keys[:0], t.values[:0]
 	for i, w := range t.without {
-		ok = ok && w.Add(t.hash.Key(fields, t.places, i), risk.Key{})
+		if err := w.AddBatch(t.fewer[i], nil); err != nil {
+			return err
+		}
+		t.fewer[i] = t.fewer[i][:0]
 	}
-	if !ok {
-		return nil, sallyport.Errorf("risk", sallyport.Exhausted, "Name fewer columns, or measure without --contribution and --sensitive.",
-			"the table has more distinct combinations than fit in %d MiB", riskMemory>>20)
+	t.progress.at(t.census.Records())
+	return nil
+}
+
+// riskProgress says on standard error how far a long measurement is: on a
+// terminal one line that lives, elsewhere a line now and then.
+type riskProgress struct {
+	w   io.Writer
+	tty bool
+	now func() time.Time
+
+	file  string
+	src   *countedFile
+	next  time.Time // when something is said
+	shown bool
+}
+
+func newRiskProgress(w io.Writer, now func() time.Time) *riskProgress {
+	f, ok := w.(*os.File)
+	return &riskProgress{w: w, now: now, tty: ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"}
+}
+
+// begin says which file is read now.
+func (p *riskProgress) begin(file string, src *countedFile) {
+	p.file, p.src = file, src
+	p.next = p.now().Add(p.pause())
+}
+
+// pause is how long nothing is said.
+func (p *riskProgress) pause() time.Duration {
+	if !p.tty {
+		return 30 * time.Second
 	}
-	return nil, nil
+	return time.Second / 2
+}
+
+// at says that so many records are counted.
+func (p *riskProgress) at(records int64) {
+	now := p.now()
+	if now.Before(p.next) {
+		return
+	}
+	p.next = now.Add(p.pause())
+	line := fmt.Sprintf("%s: %d records", p.file, records)
+	if read, size := p.src.read.Load(), p.src.size; size > 0 {
+		line += fmt.Sprintf(", %.0f of %.0f MB (%d %%)", float64(read)/1e6, float64(size)/1e6, 100*min(read, size)/size)
+	}
+	if !p.tty {
+		fmt.Fprintln(p.w, line)
+		return
+	}
+	fmt.Fprintf(p.w, "\r\x1b[K%s", line)
+	p.shown = true
+}
+
+// wipe takes the line away.
+func (p *riskProgress) wipe() {
+	if p.shown {
+		fmt.Fprint(p.w, "\r\x1b[K")
+		p.shown = false
+	}
 }
 
 func (c riskCmd) show(w io.Writer, m *measured) {
