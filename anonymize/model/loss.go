@@ -3,6 +3,8 @@ package model
 import (
 	"math"
 	"slices"
+
+	"sallyport"
 )
 
 // Value is an amount of lost information; amounts are compared element by
@@ -32,7 +34,8 @@ type Loss interface {
 // monotonic variant) the loss depends on the levels only.
 type EntropyLoss struct {
 	table       *Table
-	level       [][]float64 // column → level → bits
+	weight      []float64   // by column
+	level       [][]float64 // column → level → weighted bits
 	suppression bool
 }
 
@@ -40,7 +43,29 @@ var _ Loss = (*EntropyLoss)(nil)
 
 // NewEntropyLoss measures the table once; add no records to it afterwards.
 func NewEntropyLoss(t *Table, suppression bool) *EntropyLoss {
-	l := &EntropyLoss{table: t, suppression: suppression, level: make([][]float64, len(t.quasi))}
+	weight := make([]float64, len(t.quasi))
+	for i := range weight {
+		weight[i] = 1
+	}
+	return newEntropyLoss(t, weight, suppression)
+}
+
+// NewWeightedEntropyLoss is [NewEntropyLoss] with each column's bits times a
+// weight of its own, above 0: what is lost of a column of weight 10 counts ten
+// times. One weight for each quasi-identifier, in order.
+func NewWeightedEntropyLoss(t *Table, weight []float64, suppression bool) (*EntropyLoss, error) {
+	ok := len(weight) == len(t.quasi)
+	for _, w := range weight {
+		ok = ok && w > 0 && !math.IsInf(w, 0)
+	}
+	if !ok {
+		return nil, sallyport.Errorf("model", sallyport.Invalid, "Give every quasi-identifier a weight above 0.", "%d weights do not fit %d columns", len(weight), len(t.quasi))
+	}
+	return newEntropyLoss(t, slices.Clone(weight), suppression), nil
+}
+
+func newEntropyLoss(t *Table, weight []float64, suppression bool) *EntropyLoss {
+	l := &EntropyLoss{table: t, weight: weight, suppression: suppression, level: make([][]float64, len(t.quasi))}
 	for col, h := range t.quasi {
 		leaves := t.leaves(col)
 		for lev := range h.Levels() {
@@ -54,7 +79,7 @@ func NewEntropyLoss(t *Table, suppression bool) *EntropyLoss {
 					bits -= float64(n) * math.Log2(float64(n)/float64(sum[h.up[lev][v]]))
 				}
 			}
-			l.level[col] = append(l.level[col], bits)
+			l.level[col] = append(l.level[col], weight[col]*bits)
 		}
 	}
 	return l
@@ -84,9 +109,36 @@ func (l *EntropyLoss) Of(levels []int, g *Grouping) (loss, bound Value) {
 				counts[h.up[levels[col]][t.at(r, col)]] += t.count[r]
 			}
 		}
-		bits += Entropy(counts) * float64(sum(counts))
+		bits += l.weight[col] * Entropy(counts) * float64(sum(counts))
 	}
 	return Value{bits}, bound
+}
+
+// Kept returns what a grouping leaves of the information in each
+// quasi-identifier, in bits, without weights: for each record that is not
+// suppressed what its value at the level tells, -log2 of the value's share of the
+// table.
+func (l *EntropyLoss) Kept(levels []int, g *Grouping) []float64 {
+	t := l.table
+	kept := make([]float64, len(t.quasi))
+	for col, h := range t.quasi {
+		all := make([]int64, h.Size(levels[col])) // value at the level → records
+		for v, n := range t.leaves(col) {
+			all[h.up[levels[col]][v]] += n
+		}
+		stay := make([]int64, len(all)) // of them, those that leave
+		for r, class := range g.Class {
+			if !g.Suppressed[class] {
+				stay[h.up[levels[col]][t.at(r, col)]] += t.count[r]
+			}
+		}
+		for a, n := range stay {
+			if n > 0 {
+				kept[col] -= float64(n) * math.Log2(float64(all[a])/float64(t.records))
+			}
+		}
+	}
+	return kept
 }
 
 // DiscernibilityLoss charges each record with the size of its class, and a

@@ -237,3 +237,36 @@ func (g *Grouping) each(rows []int32, visit func(class int, c Class)) {
 		}
 	}
 }
+
+// Closer suppresses, of the classes that are left, those whose distribution of
+// a sensitive attribute is farther than t, by equal distances, from that of all
+// that are left, and says whether there were any. To take classes out moves
+// what the others are measured from: who wants closeness among what leaves
+// repeats it until there are none.
+func (g *Grouping) Closer(t float64) (failed bool) {
+	left := make([][]int64, len(g.table.sensitive))
+	for i, h := range g.table.sensitive {
+		left[i] = make([]int64, h.Size(0))
+	}
+	g.each(nil, func(class int, c Class) {
+		if !g.Suppressed[class] {
+			for i, counts := range c.Counts {
+				for v, n := range counts {
+					left[i][v] += n
+				}
+			}
+		}
+	})
+	var models []Closeness
+	for i := range left {
+		models = append(models, Closeness{i, t, NewEqualDistance(left[i])})
+	}
+	g.each(nil, func(class int, c Class) {
+		for _, m := range models {
+			if !g.Suppressed[class] && !m.Holds(c) {
+				g.Suppressed[class], failed = true, true
+			}
+		}
+	})
+	return failed
+}
