@@ -215,4 +215,7 @@ type Release struct {
 	Source      Digest      `json:"source"` // of the data as read
 	Plan        Digest      `json:"plan"`
 	Risk        Risk        `json:"risk"`
+	// What left, so that a later release can be measured together with it.
+	Obligations []Obligation `json:"obligations,omitempty"`
+	Rows        []RowFilter  `json:"rows,omitempty"`
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"sallyport"
-	"sallyport/anonymize"
 	"sallyport/seal"
 	"sallyport/store"
 )
@@ -28,23 +27,30 @@ func (p *passage) hold(ctx context.Context, a admitted, o *outcome) (held, error
 		return held{}, err
 	}
 	o.Lease = lease.ID
-	var report anonymize.Report
+	var done passed
 	parcel, err := SealTo(ctx, p.g.parts.Hold, p.ref("parcel.age"), lease.Recipient, lease.Until, func(w io.Writer) error {
 		var err error
-		report, err = p.pass(ctx, a, w, src)
+		done, err = p.pass(ctx, a, w, src)
 		return err
 	})
 	if err != nil {
 		return held{}, err
 	}
-	o.Facts = map[string]any{"plan": planOf(a), "report": report, "parcel": parcel}
+	report := done.report
+	o.Facts = p.facts(a, done, "parcel", parcel)
 	o.Objects, o.Columns, o.Result = []string{a.Dataset.Location.Key}, leavingColumns(a.Admit), parcel.Digest
 	o.Say = fmt.Sprintf("%d records sealed to lease %s until %s; k %d → %d",
 		report.After.Records, lease.ID, lease.Until.Format(time.TimeOnly), report.Before.SmallestClass, report.After.SmallestClass)
+	if n := report.Suppressed; n > 0 {
+		o.Say += fmt.Sprintf("; %d records suppressed", n)
+	}
+	if c := report.Combined; c != nil {
+		o.Say += fmt.Sprintf("; k %d with earlier releases", c.SmallestClass)
+	}
 	if n := report.Filtered; n > 0 {
 		o.Say += fmt.Sprintf("; %d records kept back by row filters", n)
 	}
-	return held{admitted: a, Lease: lease.ID, Parcel: parcel, Report: report}, nil
+	return held{admitted: a, Lease: lease.ID, Parcel: parcel, Report: report, Described: done.digest}, nil
 }
 
 // measure is hold without holding, for a view that policy leaves as it is: the
@@ -57,17 +63,18 @@ func (p *passage) measure(ctx context.Context, a admitted, o *outcome) (held, Pi
 	}
 	defer src.Close()
 	pin := pinned(src.Info())
-	report, err := p.pass(ctx, a, io.Discard, src)
+	done, err := p.pass(ctx, a, io.Discard, src)
 	if err != nil {
 		return held{}, Pinned{}, err
 	}
+	report := done.report
 	if report.BytesIn != pin.Size {
 		return held{}, Pinned{}, sallyport.Errorf("measure", sallyport.Unavailable, "Try again.", "the dataset changed while it was measured")
 	}
-	o.Facts = map[string]any{"plan": planOf(a), "report": report, "source": pin}
+	o.Facts = p.facts(a, done, "source", pin)
 	o.Objects, o.Columns, o.Result = []string{a.Dataset.Location.Key}, leavingColumns(a.Admit), report.Source
 	o.Say = fmt.Sprintf("%d records measured where they lie: policy leaves all of them as they are", report.After.Records)
-	return held{admitted: a, Report: report, Parcel: sallyport.SealedRef{Until: p.g.now().Add(ttl)}}, pin, nil
+	return held{admitted: a, Report: report, Described: done.digest, Parcel: sallyport.SealedRef{Until: p.g.now().Add(ttl)}}, pin, nil
 }
 
 // openSource opens the dataset, once policy has said for how long what is made
@@ -86,22 +93,6 @@ func (p *passage) openSource(ctx context.Context, a admitted) (time.Duration, st
 		err = sallyport.E("hold", sallyport.NotFound, err, "Check `location:` in the dataset's catalog entry.")
 	}
 	return ttl, src, err
-}
-
-func planOf(a admitted) anonymize.Plan {
-	return anonymize.Plan{Dataset: a.Dataset.ID, Format: a.Dataset.Format, Columns: a.Dataset.Columns,
-		Subject: a.Dataset.Subject, Obligations: a.Admit.Obligations, Rows: a.Admit.Rows}
-}
-
-// pass streams src through the plan into w.
-func (p *passage) pass(ctx context.Context, a admitted, w io.Writer, src store.Object) (anonymize.Report, error) {
-	env, err := p.g.passEnv(ctx, a.Admission.Project)
-	if err != nil {
-		return anonymize.Report{}, err
-	}
-	size := src.Info().Size
-	env.Progress = func(read, records int64) { p.progress("hold", "%d records, %s", records, share(read, size)) }
-	return p.g.parts.Runner.Run(ctx, planOf(a), env, w, src)
 }
 
 // ref names an object of this job in the hold.

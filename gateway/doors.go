@@ -142,7 +142,8 @@ func (p *passage) release(ctx context.Context, h held, o *outcome) (released, er
 			"measured k=%d is below the k=%d that door 1 asked for", h.Report.After.SmallestClass, h.Admit.Limits.MinClass)
 	}
 	err = p.g.journal.addRelease(sallyport.Release{Job: p.job.ID, Dataset: h.Dataset.ID, Time: h.Admission.Time,
-		Destination: h.Admit.Destination, Source: h.Report.Source, Plan: h.Report.Plan, Risk: h.Report.After})
+		Destination: h.Admit.Destination, Source: h.Report.Source, Plan: h.Report.Plan, Risk: h.Report.After,
+		Obligations: h.Admit.Obligations, Rows: h.Admit.Rows})
 	if err != nil {
 		return released{}, err
 	}

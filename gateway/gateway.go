@@ -5,7 +5,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -52,8 +51,14 @@ type Parts struct {
 	Runner   *anonymize.Runner
 	// Hierarchy opens a generalization hierarchy of the site by name.
 	Hierarchy func(name string) (io.ReadCloser, error)
-	Issuer    seal.Issuer
-	Deriver   seal.Deriver
+	// SpillDir is where counting goes on, encrypted, when memory is short; ""
+	// is nowhere, and then a pass over too many classes fails.
+	SpillDir string
+	// Describe makes the release report of a pass and returns its digest, which
+	// goes on record; nil makes none.
+	Describe func(Described) (sallyport.Digest, error)
+	Issuer   seal.Issuer
+	Deriver  seal.Deriver
 
 	Sources     map[string]store.Store // where datasets are, by name in the configuration
 	Hold        store.Store            // ciphertext only
@@ -420,19 +425,6 @@ func (g *Gateway) backend(name string) (routing.Backend, error) {
 }
 
 func (g *Gateway) budget(project string) sallyport.Money { return g.parts.Projects[project].Budget }
-
-// passEnv gives the pass the secrets of the project, derived, never stored.
-func (g *Gateway) passEnv(ctx context.Context, project string) (anonymize.PassEnv, error) {
-	keys := map[string][]byte{}
-	for _, purpose := range []string{"pseudonym", "shift_date"} {
-		k, err := g.parts.Deriver.Derive(ctx, fmt.Sprintf("project/%s/%s", project, purpose))
-		if err != nil {
-			return anonymize.PassEnv{}, err
-		}
-		keys[purpose] = k
-	}
-	return anonymize.PassEnv{Hierarchy: g.parts.Hierarchy, Key: func(purpose string) []byte { return keys[purpose] }}, nil
-}
 
 // May reports whether policy lets somebody do an act outside the passage. A
 // bundle that has no rule on acts leaves them to roles.

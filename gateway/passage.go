@@ -30,6 +30,8 @@ type (
 		Lease  string              `json:"lease"`
 		Parcel sallyport.SealedRef `json:"parcel"`
 		Report anonymize.Report    `json:"report"`
+		// Described is the digest of the release report.
+		Described sallyport.Digest `json:"described,omitempty"`
 	}
 	released struct {
 		held

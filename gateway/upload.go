@@ -184,7 +184,7 @@ func (g *Gateway) room(who Access, bucket string) (int64, error) {
 // scanInto copies in to w and profiles it on the way. A file that cannot be
 // scanned is kept all the same: the steward is told why.
 func (g *Gateway) scanInto(ctx context.Context, w io.Writer, in io.Reader) (*anonymize.Profile, string, error) {
-	head := make([]byte, 4096)
+	head := make([]byte, anonymize.HeadSize)
 	n, err := io.ReadFull(in, head)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return nil, "", err

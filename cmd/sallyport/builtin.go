@@ -8,6 +8,8 @@ import (
 	"sallyport"
 	"sallyport/anonymize"
 	"sallyport/anonymize/csv"
+	"sallyport/anonymize/jsonl"
+	"sallyport/anonymize/parquet"
 	"sallyport/anonymize/transform"
 	"sallyport/examples"
 	"sallyport/gateway"
@@ -29,7 +31,9 @@ import (
 
 func formats() []formatKind {
 	return []formatKind{
-		{csv.New(), "comma-, semicolon- or tab-separated values with a header, UTF-8"},
+		{csv.New(), "delimited text; options for delimiter, quotes, header, encoding and empty values; gzip, zstd"},
+		{jsonl.New(), "JSON Lines and FHIR NDJSON, nested paths as columns; gzip, zstd"},
+		{parquet.New(), "Apache Parquet, nested columns and lists; types and compression kept"},
 	}
 }
 
@@ -44,12 +48,18 @@ func transforms() []anonymize.Transform {
 		transform.Mask{},
 		transform.Replace{},
 		transform.Pseudonym{},
+		transform.FF1{},
+		transform.Encrypt{},
 		transform.Generalize{},
 		transform.Date{},
 		transform.Prefix{},
 		transform.Hierarchy{},
+		transform.ZIP3{},
 		transform.ShiftDate{},
 		transform.Cap{},
+		transform.Age90{},
+		transform.Round{},
+		transform.Microaggregate{},
 	}
 }
 

@@ -116,7 +116,7 @@ func scanFile(ctx context.Context, file string) (anonymize.Profile, error) {
 
 // scan finds the format by its head and profiles the file.
 func scan(ctx context.Context, src anonymize.Source) (anonymize.Profile, error) {
-	head := make([]byte, 4096)
+	head := make([]byte, anonymize.HeadSize)
 	n, err := src.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
 		return anonymize.Profile{}, sallyport.E("scan", sallyport.Unavailable, err, "")

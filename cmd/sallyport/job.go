@@ -23,6 +23,7 @@ type jobCmd struct {
 	Show   jobShowCmd   `cmd:"" help:"Show a job, step by step."`
 	Logs   jobLogsCmd   `cmd:"" help:"Print what a job's module said."`
 	Result jobResultCmd `cmd:"" help:"Print or save a job's result."`
+	Report jobReportCmd `cmd:"" help:"The release report: what was done to each field, and what was measured."`
 	Review jobReviewCmd `cmd:"" help:"Look at results that wait for people to agree, and say so."`
 	Cancel jobCancelCmd `cmd:"" help:"Give a job up: stop it and undo it."`
 }

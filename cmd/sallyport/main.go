@@ -27,23 +27,26 @@ type cli struct {
 	Config string `short:"c" default:"sallyport.yaml" placeholder:"FILE" help:"Configuration file."`
 	JSON   bool   `name:"json" help:"Print JSON instead of tables."`
 
-	Demo      demoCmd      `cmd:"" help:"Take generated data through both doors, start to finish, on this machine alone."`
-	Init      initCmd      `cmd:"" help:"Write a commented configuration, the default policy and a catalog."`
-	Serve     serveCmd     `cmd:"" help:"Run the gateway."`
-	Dataset   datasetCmd   `cmd:"" help:"Describe datasets: add, ls, show, scan, prepare, inbox."`
-	Risk      riskCmd      `cmd:"" help:"Measure how easily the people in a table are recognized; needs no gateway."`
-	Grant     grantCmd     `cmd:"" help:"Let projects use datasets for a while: add, ls, revoke."`
-	Consent   consentCmd   `cmd:"" help:"What a dataset's subjects agreed to: add, ls, withdraw."`
-	Exception exceptionCmd `cmd:"" help:"Exceptions from policy, agreed by two people: ask, approve, ls, end."`
-	Job       jobCmd       `cmd:"" help:"Use datasets: submit, ls, show, logs, result, review, cancel."`
-	Key       keyCmd       `cmd:"" help:"Access keys and live keys: new, access, revoke, ls, destroy."`
-	Audit     auditCmd     `cmd:"" help:"See, prove, review and export what happened: ls, show, verify, review, export."`
-	Policy    policyCmd    `cmd:"" help:"Check, replay, publish, explain: the rules that decide."`
-	Witness   witnessCmd   `cmd:"" help:"Vouch for other labs' logs, and see who vouches for this one: init, serve, ls."`
-	Node      nodeCmd      `cmd:"" help:"Nodes of the outside: ls, token; and run one from this binary."`
-	Bench     benchCmd     `cmd:"" help:"Measure this binary beside its peers."`
-	Kinds     kindsCmd     `cmd:"" help:"List what this binary can do."`
-	Version   versionCmd   `cmd:"" help:"Print the version."`
+	Demo       demoCmd       `cmd:"" help:"Take generated data through both doors, start to finish, on this machine alone."`
+	Init       initCmd       `cmd:"" help:"Write a commented configuration, the default policy and a catalog."`
+	Serve      serveCmd      `cmd:"" help:"Run the gateway."`
+	Dataset    datasetCmd    `cmd:"" help:"Describe datasets: add, ls, show, scan, prepare, inbox."`
+	Risk       riskCmd       `cmd:"" help:"Measure how easily the people in a table are recognized; needs no gateway."`
+	Plan       planCmd       `cmd:"" help:"Turn a target such as \"k=5, keep age useful\" into a plan for a table, and draw what it costs."`
+	Anonymize  anonymizeCmd  `cmd:"" help:"Do to tables what a plan says, and report what leaves; needs no gateway."`
+	Reidentify reidentifyCmd `cmd:"" help:"Turn tokens back into what was there, on record; needs no gateway."`
+	Grant      grantCmd      `cmd:"" help:"Let projects use datasets for a while: add, ls, revoke."`
+	Consent    consentCmd    `cmd:"" help:"What a dataset's subjects agreed to: add, ls, withdraw."`
+	Exception  exceptionCmd  `cmd:"" help:"Exceptions from policy, agreed by two people: ask, approve, ls, end."`
+	Job        jobCmd        `cmd:"" help:"Use datasets: submit, ls, show, logs, result, report, review, cancel."`
+	Key        keyCmd        `cmd:"" help:"Access keys and live keys: new, access, revoke, ls, destroy."`
+	Audit      auditCmd      `cmd:"" help:"See, prove, review and export what happened: ls, show, verify, review, export."`
+	Policy     policyCmd     `cmd:"" help:"Check, replay, publish, explain: the rules that decide."`
+	Witness    witnessCmd    `cmd:"" help:"Vouch for other labs' logs, and see who vouches for this one: init, serve, ls."`
+	Node       nodeCmd       `cmd:"" help:"Nodes of the outside: ls, token; and run one from this binary."`
+	Bench      benchCmd      `cmd:"" help:"Measure this binary beside its peers."`
+	Kinds      kindsCmd      `cmd:"" help:"List what this binary can do."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 
 const description = `A data gateway with two doors that are never both open.

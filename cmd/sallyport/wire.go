@@ -118,7 +118,11 @@ func wire(ctx context.Context, cfg *Config, log *slog.Logger, change func(*gatew
 		return w, err
 	}
 	p.Runner = newRunner()
-	p.Hierarchy = cfg.hierarchy
+	p.Hierarchy, p.Describe = cfg.hierarchy, describeDigest
+	p.SpillDir = filepath.Join(state, "spill")
+	if err := os.MkdirAll(p.SpillDir, 0o700); err != nil {
+		return w, sallyport.E("gateway", sallyport.Unavailable, err, "Give the gateway a `state:` folder that it may write to.")
+	}
 	if p.Algorithms, err = w.openModules(state); err != nil {
 		return w, err
 	}

@@ -1,0 +1,126 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"sallyport"
+	"sallyport/anonymize"
+	"sallyport/store"
+)
+
+// maxEarlier is how many different plans of earlier releases are measured
+// together with a new one; each costs about as much as the pass itself.
+const maxEarlier = 64
+
+// A Described is what a release report is made of. The log holds it whole, so
+// that the report can be made again, and its digest, so that it is the same.
+type Described struct {
+	Job     sallyport.JobID  `json:"job"`
+	Project string           `json:"project"`
+	Purpose string           `json:"purpose"`
+	Policy  sallyport.Digest `json:"policy"`
+	Time    time.Time        `json:"time"` // when it was admitted
+	Plan    anonymize.Plan   `json:"plan"`
+	Report  anonymize.Report `json:"report"`
+}
+
+// plan says what becomes of the dataset. What goes outside is measured together
+// with what went there before: who has both can hold one against the other.
+func (a admitted) plan() (anonymize.Plan, error) {
+	p := anonymize.Plan{Dataset: a.Dataset.ID, Format: a.Dataset.Format, Columns: a.Dataset.Columns,
+		Subject: a.Dataset.Subject, Obligations: a.Admit.Obligations, Rows: a.Admit.Rows}
+	if a.Admit.Destination != sallyport.Outside {
+		return p, nil
+	}
+	seen := map[string]bool{}
+	for _, r := range a.Admission.History {
+		if r.Destination != sallyport.Outside {
+			continue
+		}
+		if len(r.Obligations) == 0 {
+			return p, sallyport.Errorf("hold", sallyport.Unsupported, "Give the dataset a new name in the catalog once nobody outside has the old release any more.",
+				"release %s of %s went outside before releases kept what they held, so that it cannot be measured together with another", r.Job, r.Dataset)
+		}
+		// A plan that left before adds nothing the second time.
+		k, err := json.Marshal([]any{r.Obligations, r.Rows})
+		if err != nil {
+			return p, err
+		}
+		if seen[string(k)] {
+			continue
+		}
+		seen[string(k)] = true
+		if len(seen) > maxEarlier {
+			return p, sallyport.Errorf("hold", sallyport.Exhausted, "Release it by a plan that was used before, or give the dataset a new name in the catalog once nobody outside has the old releases any more.",
+				"%s left by more than %d different plans, too many to measure together", r.Dataset, maxEarlier)
+		}
+		p.Earlier = append(p.Earlier, anonymize.Earlier{Job: r.Job, Obligations: r.Obligations, Rows: r.Rows})
+	}
+	return p, nil
+}
+
+// passed is a pass that was made: what it was to do, did and measured.
+type passed struct {
+	plan   anonymize.Plan
+	report anonymize.Report
+	digest sallyport.Digest // of the release report; "" where none is made
+}
+
+// pass streams src through the plan into w.
+func (p *passage) pass(ctx context.Context, a admitted, w io.Writer, src store.Object) (passed, error) {
+	plan, err := a.plan()
+	if err != nil {
+		return passed{}, err
+	}
+	env, err := p.g.passEnv(ctx, a.Admission.Project)
+	if err != nil {
+		return passed{}, err
+	}
+	env.Diversity = a.Admit.Destination == sallyport.Outside
+	size := src.Info().Size
+	env.Progress = func(read, records int64) { p.progress("hold", "%d records, %s", records, share(read, size)) }
+	report, err := p.g.parts.Runner.Run(ctx, plan, env, w, sized{src})
+	if err != nil {
+		return passed{}, err
+	}
+	done := passed{plan: plan, report: report}
+	if p.g.parts.Describe != nil {
+		done.digest, err = p.g.parts.Describe(p.described(a, done))
+	}
+	return done, err
+}
+
+func (p *passage) described(a admitted, done passed) Described {
+	return Described{Job: p.job.ID, Project: a.Admission.Project, Purpose: a.Admission.Purpose, Policy: a.Admit.Policy, Time: a.Admission.Time,
+		Plan: done.plan, Report: done.report}
+}
+
+// facts are what the log keeps of a pass and of what it was made from or into.
+// [Described] can be read from them.
+func (p *passage) facts(a admitted, done passed, name string, value any) map[string]any {
+	d := p.described(a, done)
+	return map[string]any{"job": d.Job, "project": d.Project, "purpose": d.Purpose, "policy": d.Policy, "time": d.Time,
+		"plan": d.Plan, "report": d.Report, "release_report": done.digest, name: value}
+}
+
+// sized is an object as formats that cannot stream want it.
+type sized struct{ store.Object }
+
+func (s sized) Size() int64 { return s.Info().Size }
+
+// passEnv gives the pass the secrets of the project, derived, never stored.
+func (g *Gateway) passEnv(ctx context.Context, project string) (anonymize.PassEnv, error) {
+	keys := map[string][]byte{}
+	for _, purpose := range []string{"pseudonym", "shift_date", "ff1", "encrypt"} {
+		k, err := g.parts.Deriver.Derive(ctx, fmt.Sprintf("project/%s/%s", project, purpose))
+		if err != nil {
+			return anonymize.PassEnv{}, err
+		}
+		keys[purpose] = k
+	}
+	return anonymize.PassEnv{Hierarchy: g.parts.Hierarchy, SpillDir: g.parts.SpillDir, Key: func(purpose string) []byte { return keys[purpose] }}, nil
+}
