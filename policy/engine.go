@@ -385,6 +385,7 @@ func (a *Admission) fill() {
 	a.History = slices.Clone(a.History)
 	for i := range a.History {
 		list(&a.History[i].Risk.Quasi)
+		a.History[i].Rows = filters(a.History[i].Rows)
 	}
 	a.Time = a.Time.UTC()
 }
@@ -396,9 +397,12 @@ func (r Releasing) normal() any {
 	list(&r.Facts.Columns)
 	list(&r.Facts.Cleared)
 	list(&r.Facts.Rows)
-	r.Facts.Rows = slices.Clone(r.Facts.Rows)
-	for i := range r.Facts.Rows {
-		list(&r.Facts.Rows[i].In)
+	r.Facts.Rows = filters(r.Facts.Rows)
+	list(&r.Facts.Undeclared)
+	if c := r.Facts.Combined; c != nil {
+		combined := *c
+		list(&combined.Quasi)
+		r.Facts.Combined = &combined
 	}
 	r.Facts.Residual = maps.Clone(r.Facts.Residual)
 	if r.Facts.Residual == nil {
@@ -414,6 +418,15 @@ func list[T any](s *[]T) {
 	if *s == nil {
 		*s = []T{}
 	}
+}
+
+// filters returns a copy whose lists are never null.
+func filters(rows []sallyport.RowFilter) []sallyport.RowFilter {
+	rows = slices.Clone(rows)
+	for i := range rows {
+		list(&rows[i].In)
+	}
+	return rows
 }
 
 // check reports what would make an input unrepeatable or misread.

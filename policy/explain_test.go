@@ -162,6 +162,17 @@ func TestExplainDenials(t *testing.T) {
 		"class": {func(r *policy.Releasing) { r.Facts.Risk.SmallestClass = 2 }, policy.ReleaseDoor, []string{
 			"release.class: smallest equivalence class is 2 records", "sallyport/release.rego:",
 			"input.facts.risk.smallest_class = 2", "min_class = 10", "want input.facts.risk.smallest_class (2) must be at least min_class (10)"}},
+		"combined": {func(r *policy.Releasing) { again(r); r.Facts.Combined.SmallestClass = 2 }, policy.ReleaseDoor, []string{
+			"release.combined: together with earlier releases the smallest equivalence class is 2 records", "sallyport/release.rego:",
+			"input.facts.combined.smallest_class = 2", "row.min_combined = 10",
+			"want input.facts.combined.smallest_class (2) must be at least row.min_combined (10)"}},
+		"combined not measured": {func(r *policy.Releasing) { again(r); r.Facts.Combined = nil }, policy.ReleaseDoor, []string{
+			"release.combined: 1 release of cohort went outside before", "sallyport/release.rego:", "first holds=false"}},
+		"undeclared": {func(r *policy.Releasing) {
+			r.Facts.Undeclared = []policy.Undeclared{{Column: "ward", Unique: .75}}
+		}, policy.ReleaseDoor, []string{
+			"release.undeclared: columns that nobody declared quasi-identifiers", "ward (3000 of 4000 records)", "sallyport/release.rego:",
+			"telling == [] holds=false", `"column": "ward"`}},
 		"not admitted any more": {func(r *policy.Releasing) { r.Purpose = "marketing" }, policy.ReleaseDoor, []string{
 			"release.admitted: ", "admit.allow holds=false", "sallyport/admit.rego:", "failed == set() holds=false",
 			"input.purpose in lib.dataset.purposes holds=false", `input.purpose = "marketing"`}},

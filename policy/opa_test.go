@@ -183,6 +183,14 @@ func questions(t *testing.T) map[string]question {
 			}
 		}
 	}
+	for _, class := range []int64{2, 9, 10} {
+		for _, share := range []float64{.5, .51} {
+			r := releasing()
+			again(&r)
+			r.Facts.Combined.SmallestClass, r.Facts.Undeclared = class, []policy.Undeclared{{Column: "ward", Unique: share, Estimated: class == 9}}
+			add(policy.ReleaseDoor, &r, &r.Job)
+		}
+	}
 	nothing := releasing()
 	nothing.Facts = policy.Facts{Residual: map[string]int64{}, Actions: map[string]string{}}
 	add(policy.ReleaseDoor, &nothing, &nothing.Job)

@@ -57,7 +57,9 @@ func overlay() map[string]any {
 			}},
 			"consents": map[string]any{},
 			"exceptions": map[string]any{"e-1": map[string]any{"checks": []string{"release.class"}, "dataset": "cohort", "project": "rare",
-				"since": "2030-01-01T00:00:00Z", "until": "2030-02-01T00:00:00Z", "asked_by": "bob", "approved_by": "eve", "reason": "rare"}},
+				"since": "2030-01-01T00:00:00Z", "until": "2030-02-01T00:00:00Z", "asked_by": "bob", "approved_by": "eve", "reason": "rare"},
+				"e-2": map[string]any{"checks": []string{"release.combined"}, "dataset": "cohort", "project": "rare",
+					"since": "2030-01-01T00:00:00Z", "until": "2030-02-01T00:00:00Z", "asked_by": "bob", "approved_by": "eve", "reason": "rare"}},
 		},
 		"catalog": map[string]any{"datasets": sets},
 		"site": map[string]any{
@@ -90,6 +92,17 @@ func releasing() policy.Releasing {
 			Actions:  map[string]string{"patient": "pseudonym", "age": "generalize", "diagnosis": "keep", "ward": "keep"},
 		},
 	}
+}
+
+// again makes it the second release to outside, measured together with the first.
+func again(r *policy.Releasing) {
+	combined := r.Facts.Risk
+	combined.Classes, combined.SmallestClass = 24, 11
+	r.Facts.Combined = &combined
+	r.History = []sallyport.Release{{Job: "j-0", Dataset: r.Dataset, Time: r.Time.Add(-1), Destination: sallyport.Outside,
+		Source: r.Facts.Source, Plan: sallyport.DigestOf([]byte("other plan")), Risk: r.Facts.Risk,
+		Obligations: []sallyport.Obligation{{Column: "age", Verb: "generalize", Args: map[string]any{"width": 5}}},
+		Rows:        []sallyport.RowFilter{{Column: "ward"}}}}
 }
 
 // TestGolden: the whole verdict, as a client sees it, for a handful of cases.
@@ -141,6 +154,22 @@ func TestGolden(t *testing.T) {
 		"deny_small_class":         release(func(r *policy.Releasing) { r.Facts.Risk.SmallestClass, r.Facts.Risk.Unique = 3, 0 }),
 		"deny_residual":            release(func(r *policy.Releasing) { r.Facts.Residual = map[string]int64{"email": 2, "phone": 1} }),
 		"deny_nothing_measured":    release(func(r *policy.Releasing) { r.Facts = policy.Facts{} }),
+		"release_again":            release(again),
+		"release_again_by_exception": release(func(r *policy.Releasing) {
+			again(r)
+			r.Project, r.Facts.Combined.SmallestClass = "rare", 3
+		}),
+		"deny_combined": release(func(r *policy.Releasing) {
+			again(r)
+			r.Facts.Combined.SmallestClass, r.Facts.Combined.Unique = 1, .01
+		}),
+		"deny_combined_not_measured": release(func(r *policy.Releasing) {
+			again(r)
+			r.Facts.Combined = nil
+		}),
+		"deny_undeclared": release(func(r *policy.Releasing) {
+			r.Facts.Undeclared = []policy.Undeclared{{Column: "ward", Unique: .5}, {Column: "diagnosis", Unique: .75, Estimated: true}}
+		}),
 	}
 	for name, decide := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -177,7 +206,7 @@ func TestGolden(t *testing.T) {
 func TestNullListsAreEmpty(t *testing.T) {
 	fsys := bundle(map[string]string{"release.rego": `package sallyport.release
 lists := [input.subject.roles, input.subject.projects, input.history, input.admitted.regions, input.facts.risk.quasi,
-	input.facts.columns, input.facts.cleared, input.facts.rows, input.facts.residual, input.facts.actions]
+	input.facts.columns, input.facts.cleared, input.facts.rows, input.facts.residual, input.facts.actions, input.facts.undeclared]
 verdict := {"allow": false, "reasons": [sprintf("%d", [sum([count(l) | some l in lists])])], "rules": []}
 `})
 	e := engine(t, policy.Config{Bundle: fsys})
@@ -188,8 +217,17 @@ verdict := {"allow": false, "reasons": [sprintf("%d", [sum([count(l) | some l in
 		t.Errorf("%v %v", v.Reasons, err)
 	}
 	in.Facts.Rows = []sallyport.RowFilter{{Column: "ward"}}
-	if _, err := e.Release(t.Context(), in); err != nil || in.Facts.Rows[0].In != nil {
-		t.Errorf("the caller's row filters were changed: %v %v", in.Facts.Rows, err)
+	in.Facts.Combined = &sallyport.Risk{}
+	in.History = []sallyport.Release{{Rows: []sallyport.RowFilter{{Column: "ward"}}}}
+	e = engine(t, policy.Config{Bundle: bundle(map[string]string{"release.rego": `package sallyport.release
+lists := [input.facts.rows[0]["in"], input.facts.combined.quasi, input.history[0].rows[0]["in"]]
+verdict := {"allow": false, "reasons": [sprintf("%d", [sum([count(l) | some l in lists])])], "rules": []}
+`})})
+	if v, err := e.Release(t.Context(), in); err != nil || v.Reasons[0] != "0" {
+		t.Errorf("%v %v", v.Reasons, err)
+	}
+	if in.Facts.Rows[0].In != nil || in.Facts.Combined.Quasi != nil || in.History[0].Rows[0].In != nil {
+		t.Errorf("the caller's input was changed: %+v", in)
 	}
 	if in.Subject.Roles != nil || in.Facts.Columns != nil {
 		t.Error("the caller's input was changed")
@@ -300,10 +338,13 @@ func BenchmarkDefaultBundle(b *testing.B) {
 		leaving.Facts.Cleared = append(leaving.Facts.Cleared, name)
 		leaving.Facts.Actions[name] = "keep"
 	}
+	second := leaving
+	again(&second)
 	for name, ask := range map[string]func() (policy.Verdict, error){
 		"admit-restricted": func() (policy.Verdict, error) { return e.Admit(b.Context(), local) },
 		"admit-outside":    func() (policy.Verdict, error) { return e.Admit(b.Context(), out) },
 		"release":          func() (policy.Verdict, error) { return e.Release(b.Context(), leaving) },
+		"release-again":    func() (policy.Verdict, error) { return e.Release(b.Context(), second) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

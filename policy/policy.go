@@ -69,6 +69,23 @@ type Facts struct {
 	Cleared  []string              `json:"cleared"`  // columns that leave unchanged
 	Actions  map[string]string     `json:"actions"`  // column → verb applied
 	Rows     []sallyport.RowFilter `json:"rows"`     // row filters applied; what is measured is what passed them
+	// Combined is the risk over all that earlier releases of the dataset to the
+	// outside and this one say together: the class of a record is what each of
+	// them says of its quasi-identifiers, and which of them it is in. nil where
+	// none went outside before; to a rule it is then undefined.
+	Combined *sallyport.Risk `json:"combined,omitempty"`
+	// Undeclared are leaving columns that nobody declared quasi-identifiers and
+	// whose values single people out all the same.
+	Undeclared []Undeclared     `json:"undeclared"`
+	Suppressed int64            `json:"suppressed"`       // records kept back because their class was too small
+	Report     sallyport.Digest `json:"report,omitempty"` // of the release report
+}
+
+// Undeclared is a column that singles people out by itself.
+type Undeclared struct {
+	Column    string  `json:"column"`
+	Unique    float64 `json:"unique_share"`        // records whose value of it no other has, 0 to 1
+	Estimated bool    `json:"estimated,omitempty"` // from a sample of the values
 }
 
 // Releasing is the input of door 2 (query data.sallyport.release.verdict).

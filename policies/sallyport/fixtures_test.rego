@@ -114,6 +114,27 @@ harbored := [
 		"name": "ziptext", "role": "quasi", "identifier": "geographic",
 		"mask": {"verb": "hierarchy", "args": {"file": "zip3.csv", "level": "1"}},
 	},
+	{"name": "ok_zip2020", "role": "quasi", "identifier": "geographic", "mask": {"verb": "zip3", "args": {"vintage": 2020}}},
+	{"name": "ok_ziptext", "role": "quasi", "identifier": "geographic", "mask": {"verb": "zip3", "args": {"vintage": "2020"}}},
+	{"name": "zip2000", "role": "quasi", "identifier": "geographic", "mask": {"verb": "zip3", "args": {"vintage": 2000}}},
+	{"name": "zip2010", "role": "quasi", "identifier": "geographic", "mask": {"verb": "zip3", "args": {"vintage": "2010"}}},
+	{"name": "zipnever", "role": "quasi", "identifier": "geographic", "mask": {"verb": "zip3"}},
+	{"name": "ok_age90", "role": "quasi", "identifier": "age", "mask": {"verb": "age90"}},
+	{
+		"name": "ok_ageclass", "role": "quasi", "identifier": "age",
+		"mask": {"verb": "hierarchy", "args": {"file": "age90.csv", "level": 1}},
+	},
+	{
+		"name": "ageraw", "role": "quasi", "identifier": "age",
+		"mask": {"verb": "hierarchy", "args": {"file": "age90.csv", "level": 0}},
+	},
+	{
+		"name": "agefile", "role": "quasi", "identifier": "age",
+		"mask": {"verb": "hierarchy", "args": {"file": "zip3.csv", "level": 1}},
+	},
+	{"name": "agemean", "role": "quasi", "identifier": "age", "mask": {"verb": "microaggregate", "args": {"k": 5}}},
+	{"name": "cipher", "role": "direct", "identifier": "record", "mask": {"verb": "encrypt"}},
+	{"name": "digits", "role": "direct", "identifier": "record", "mask": {"verb": "ff1", "args": {"alphabet": "digits"}}},
 	{"name": "zip3", "role": "quasi", "identifier": "geographic", "mask": {"verb": "prefix", "args": {"length": 3}}},
 	{"name": "mrn", "role": "direct", "identifier": "record", "mask": {"verb": "pseudonym"}},
 	{"name": "ok_gone", "role": "direct", "identifier": "ssn", "mask": {"verb": "drop"}},
@@ -187,6 +208,8 @@ releasing := object.union(outside, {
 		"columns": ["patient", "age", "diagnosis", "income", "ward"],
 		"residual": {},
 		"rows": [],
+		"undeclared": [],
+		"suppressed": 0,
 		"cleared": ["diagnosis", "ward"],
 		"actions": {"patient": "pseudonym", "age": "generalize", "diagnosis": "keep", "income": "cap", "ward": "keep"},
 	},
@@ -210,12 +233,12 @@ rules := {
 			"default": "outside", "grant": false, "jurisdictions": ["*"],
 			"local": {
 				"may": true, "columns": "inside", "key_ttl": 14400, "price": 5000000, "budget": 100000000, "copies": 1,
-				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1,
+				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1, "min_combined": 0, "max_undeclared": 1,
 				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "tolerate"},
 			},
 			"outside": {
 				"may": true, "columns": "leaving", "key_ttl": 3600, "price": 5000000, "budget": 100000000, "copies": 2,
-				"min_records": 1, "min_class": 1, "max_unique": 1, "min_l": 0, "max_t": 1,
+				"min_records": 1, "min_class": 1, "max_unique": 1, "min_l": 0, "max_t": 1, "min_combined": 0, "max_undeclared": 1,
 				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "tolerate"},
 			},
 		},
@@ -223,12 +246,12 @@ rules := {
 			"default": "outside", "grant": false, "jurisdictions": ["*"],
 			"local": {
 				"may": true, "columns": "inside", "key_ttl": 14400, "price": 5000000, "budget": 100000000, "copies": 1,
-				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1,
+				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1, "min_combined": 0, "max_undeclared": 1,
 				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "tolerate"},
 			},
 			"outside": {
 				"may": true, "columns": "leaving", "key_ttl": 3600, "price": 5000000, "budget": 50000000, "copies": 2,
-				"min_records": 1, "min_class": 5, "max_unique": 0, "min_l": 0, "max_t": 1,
+				"min_records": 1, "min_class": 5, "max_unique": 0, "min_l": 0, "max_t": 1, "min_combined": 5, "max_undeclared": 0.5,
 				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "deny"},
 			},
 		},
@@ -236,12 +259,12 @@ rules := {
 			"default": "local", "grant": false, "jurisdictions": ["eea", "adequate"],
 			"local": {
 				"may": true, "columns": "inside", "key_ttl": 14400, "price": 5000000, "budget": 100000000, "copies": 1,
-				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1,
+				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1, "min_combined": 0, "max_undeclared": 1,
 				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "tolerate"},
 			},
 			"outside": {
 				"may": true, "columns": "leaving", "key_ttl": 1800, "price": 5000000, "budget": 50000000, "copies": 2,
-				"min_records": 1, "min_class": 10, "max_unique": 0, "min_l": 0, "max_t": 1,
+				"min_records": 1, "min_class": 10, "max_unique": 0, "min_l": 0, "max_t": 1, "min_combined": 10, "max_undeclared": 0.5,
 				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "deny"},
 			},
 		},
@@ -249,7 +272,7 @@ rules := {
 			"default": "local", "grant": true, "jurisdictions": [],
 			"local": {
 				"may": true, "columns": "inside", "key_ttl": 14400, "price": 5000000, "budget": 100000000, "copies": 1,
-				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1,
+				"min_records": 0, "min_class": 0, "max_unique": 1, "min_l": 0, "max_t": 1, "min_combined": 0, "max_undeclared": 1,
 				"max_releases": 0, "releases_window_days": 365, "reviews": 0, "residual": {"*": "tolerate"},
 			},
 			"outside": {"may": false},
@@ -257,22 +280,28 @@ rules := {
 	},
 	"columns": {
 		"leaving": {
-			"direct": {"drop": "apply", "pseudonym": "apply", "mask": "apply", "replace": "apply", "shift_date": "apply"},
+			"direct": {
+				"drop": "apply", "pseudonym": "apply", "ff1": "apply", "encrypt": "apply", "mask": "apply", "replace": "apply",
+				"shift_date": "apply",
+			},
 			"quasi": {
 				"keep": "keep", "generalize": "apply", "date": "apply", "prefix": "apply", "shift_date": "apply", "cap": "apply",
 				"hierarchy": "apply", "drop": "apply", "pseudonym": "apply", "mask": "apply", "replace": "apply",
+				"ff1": "apply", "encrypt": "apply", "round": "apply", "microaggregate": "apply", "zip3": "apply", "age90": "apply",
 			},
 			"sensitive": {
 				"": "keep", "keep": "keep", "generalize": "apply", "date": "apply", "prefix": "apply", "shift_date": "apply",
 				"cap": "apply", "hierarchy": "apply", "drop": "apply", "pseudonym": "apply", "mask": "apply", "replace": "apply",
+				"ff1": "apply", "encrypt": "apply", "round": "apply", "microaggregate": "apply", "zip3": "apply", "age90": "apply",
 			},
 			"insensitive": {
 				"": "keep", "keep": "keep", "generalize": "apply", "date": "apply", "prefix": "apply", "shift_date": "apply",
 				"cap": "apply", "hierarchy": "apply", "drop": "apply", "pseudonym": "apply", "mask": "apply", "replace": "apply",
+				"ff1": "apply", "encrypt": "apply", "round": "apply", "microaggregate": "apply", "zip3": "apply", "age90": "apply",
 			},
 		},
 		"inside": {
-			"direct": {"drop": "apply", "pseudonym": "apply"},
+			"direct": {"drop": "apply", "pseudonym": "apply", "ff1": "apply", "encrypt": "apply"},
 			"quasi": {"*": "keep"},
 			"sensitive": {"*": "keep"},
 			"insensitive": {"*": "keep"},
@@ -281,9 +310,15 @@ rules := {
 	"standards": {
 		"safe_harbor": {
 			"name": {"verbs": {"drop": {}, "replace": {}}},
-			"geographic": {"verbs": {"drop": {}, "replace": {}, "hierarchy": {"file": {"in": ["zip3.csv"]}, "level": {"min": 1}}}},
+			"geographic": {"verbs": {
+				"drop": {}, "replace": {}, "zip3": {"vintage": {"in": [2020, "2020"]}},
+				"hierarchy": {"file": {"in": ["zip3.csv"]}, "level": {"min": 1}},
+			}},
 			"date": {"verbs": {"drop": {}, "replace": {}, "date": {"to": {"in": ["year"]}}}},
-			"age": {"verbs": {"drop": {}, "replace": {}, "cap": {"top": {"max": 90}}}},
+			"age": {"verbs": {
+				"drop": {}, "replace": {}, "age90": {}, "cap": {"top": {"max": 90}},
+				"hierarchy": {"file": {"in": ["age90.csv"]}, "level": {"min": 1}},
+			}},
 			"telephone": {"verbs": {"drop": {}, "replace": {}}},
 			"fax": {"verbs": {"drop": {}, "replace": {}}},
 			"email": {"verbs": {"drop": {}, "replace": {}}},
@@ -329,7 +364,7 @@ rules := {
 		},
 	},
 	"exceptions": {
-		"waivable": ["admit.project_purpose", "admit.grant", "admit.history", "release.class"],
+		"waivable": ["admit.project_purpose", "admit.grant", "admit.history", "release.class", "release.combined", "release.undeclared"],
 		"min_class": 3,
 	},
 }

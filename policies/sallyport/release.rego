@@ -67,6 +67,14 @@ checks := {
 		"says": "a sensitive column tells too much about one class",
 		"needs": {"release.admitted", "release.destination", "release.exact", "release.records"},
 	},
+	"release.combined": {
+		"says": "what earlier releases and this one say together tells people apart",
+		"needs": {"release.admitted", "release.destination", "release.exact", "release.records"},
+	},
+	"release.undeclared": {
+		"says": "a column that nobody declared a quasi-identifier tells people apart",
+		"needs": {"release.admitted", "release.destination"},
+	},
 	"release.residual": {
 		"says": "likely identifiers were seen in what would leave",
 		"needs": {"release.admitted", "release.destination"},
@@ -94,10 +102,10 @@ missing := object.keys(checks) - passed
 
 # METADATA
 # title: The checks that did not pass and that an exception waives
-# description: But the smallest class, which an exception lowers to what the table lets it, and no further.
+# description: But the smallest classes, which an exception lowers to what the table lets it, and no further.
 waived contains label if {
 	some label in missing
-	label != "release.class"
+	not label in {"release.class", "release.combined"}
 	count(lib.exceptions[label]) > 0
 }
 
@@ -113,6 +121,11 @@ used contains id if {
 used contains id if {
 	input.facts.risk.smallest_class < row.min_class
 	some id in lib.exceptions["release.class"]
+}
+
+used contains id if {
+	input.facts.combined.smallest_class < row.min_combined
+	some id in lib.exceptions["release.combined"]
 }
 
 # METADATA
@@ -237,6 +250,111 @@ passed contains "release.closeness" if {
 # title: How close the classes were measured to be
 # description: As for the diversity.
 closeness := input.facts.risk.closeness if is_number(input.facts.risk.closeness)
+
+# METADATA
+# title: Large enough classes together with earlier releases
+# description: |
+#   Each of two releases can be safe and both together not: who has both can hold
+#   one against the other (composition: Ganta, Kasiviswanathan, Smith 2008).
+#   Where the table asks, and something of the dataset left before, it must have
+#   been measured on everything that left or would leave, over every
+#   quasi-identifier, exactly.
+# labels:
+#   rule: release.combined
+passed contains "release.combined" if row.min_combined == 0
+
+passed contains "release.combined" if {
+	row.min_combined > 0
+	first
+}
+
+passed contains "release.combined" if {
+	row.min_combined > 0
+	together
+	input.facts.combined.smallest_class >= row.min_combined
+}
+
+passed contains "release.combined" if {
+	together
+	input.facts.combined.smallest_class < row.min_combined
+	input.facts.combined.smallest_class >= min_combined
+}
+
+# METADATA
+# title: The first release to outside
+# description: Nothing was measured together with earlier ones because there are none.
+first if {
+	is_object(input.facts)
+	not input.facts.combined
+	is_array(input.history)
+	earlier == []
+}
+
+# METADATA
+# title: The earlier releases of the dataset that are not known to have stayed inside
+# description: Who has this one could have any of them.
+earlier := [release | some release in input.history; not release.destination == "local"]
+
+# METADATA
+# title: Measured together with earlier releases
+# description: On all of their records, over at least every quasi-identifier that leaves now.
+together if {
+	input.facts.combined.exact == true
+	is_number(input.facts.combined.smallest_class)
+	uncounted == set()
+}
+
+# METADATA
+# title: The quasi-identifiers that were not counted together with earlier releases
+# description: As for the check release.census.
+uncounted := quasi - {name | some name in input.facts.combined.quasi}
+
+# METADATA
+# title: The smallest class of all releases together that may be let out
+# description: The table's, or what it lets an exception lower that to.
+min_combined := row.min_combined if not eased
+
+min_combined := data.rules.exceptions.min_class if eased
+
+# METADATA
+# title: A smaller class of all releases together by exception
+# description: Only where it makes a difference.
+eased if {
+	data.rules.exceptions.min_class >= 2
+	data.rules.exceptions.min_class < row.min_combined
+	count(lib.exceptions["release.combined"]) > 0
+}
+
+# METADATA
+# title: No undeclared quasi-identifiers
+# description: |
+#   k counts over the columns that were declared. One that was not, and whose
+#   values mostly occur once, tells people apart all the same to whoever can know
+#   them. Where the table asks, none may do so to a larger share of the records.
+# labels:
+#   rule: release.undeclared
+passed contains "release.undeclared" if row.max_undeclared == 1
+
+passed contains "release.undeclared" if {
+	row.max_undeclared >= 0
+	row.max_undeclared < 1
+	is_array(input.facts.undeclared)
+	telling == []
+}
+
+# METADATA
+# title: The columns that tell too many records apart
+# description: In file order. A column whose share is no share is one of them.
+telling := [column | some i, column in input.facts.undeclared; not i in bearable]
+
+# METADATA
+# title: The columns that tell few enough records apart
+# description: By their places in the list; an estimate counts as a count.
+bearable contains i if {
+	some i, column in input.facts.undeclared
+	column.unique_share >= 0
+	column.unique_share <= row.max_undeclared
+}
 
 # METADATA
 # title: No likely identifiers left
@@ -375,6 +493,57 @@ why["release.closeness"] := sprintf("how close the classes are to the whole tabl
 	not closeness
 }
 
+why["release.combined"] := sprintf("%d %s of %s went outside before, and what they say together with this one was not measured", [
+	count(earlier),
+	plural(count(earlier), "release"),
+	input.dataset,
+]) if {
+	not input.facts.combined
+}
+
+why["release.combined"] := concat("", [
+	"what earlier releases and this one say together was not measured on all records: the census memory did not suffice, ",
+	"or a column, a verb or a hierarchy of an earlier release is gone",
+]) if {
+	input.facts.combined.exact == false
+}
+
+why["release.combined"] := sprintf("what earlier releases and this one say together was not measured over these quasi-identifiers: %s", [
+	concat(", ", uncounted),
+]) if {
+	input.facts.combined.exact == true
+	uncounted != set()
+}
+
+why["release.combined"] := sprintf(
+	concat("", [
+		"together with earlier releases the smallest equivalence class is %d %s; %s data may leave only from %d up: ",
+		"treat columns and rows as an earlier release did, or ask for an exception",
+	]),
+	[
+		input.facts.combined.smallest_class,
+		plural(input.facts.combined.smallest_class, "record"),
+		lib.dataset.sensitivity,
+		min_combined,
+	],
+) if {
+	together
+}
+
+why["release.undeclared"] := sprintf(
+	concat("", [
+		"columns that nobody declared quasi-identifiers tell people apart by themselves: %s; %s data may leave only up to a share of %v: ",
+		"declare them quasi, round or generalize them, or drop them",
+	]),
+	[
+		concat(", ", [said(column) | some column in telling]),
+		lib.dataset.sensitivity,
+		row.max_undeclared,
+	],
+) if {
+	count(telling) > 0
+}
+
 why["release.residual"] := sprintf("likely identifiers were seen in what would leave: %s", [
 	concat(", ", {sprintf("%d of type %s", [n, type]) | some type, n in denied_residual}),
 ])
@@ -403,6 +572,25 @@ wrong contains name if {
 	some name, _ in input.facts.actions
 	not expected[name]
 }
+
+# METADATA
+# title: A column and how many records it tells apart
+# description: For sentences.
+said(column) := sprintf("%s (%s%d of %d records)", [
+	column.column,
+	about(column),
+	round(column.unique_share * input.facts.risk.records),
+	input.facts.risk.records,
+]) if {
+	is_number(column.unique_share)
+} else := column.column
+
+# METADATA
+# title: Whether the figure is an estimate
+# description: For sentences.
+about(column) := "about " if {
+	object.get(column, "estimated", false) == true
+} else := ""
 
 # METADATA
 # title: One record, two records

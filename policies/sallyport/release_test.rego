@@ -258,7 +258,7 @@ test_null_fact_is_no[path] if {
 test_empty_input_is_no if decide({}).allow == false
 
 test_hole_in_the_table_is_no[field] if {
-	some field in ["min_records", "min_class", "max_unique", "residual", "may", "columns"]
+	some field in ["min_records", "min_class", "max_unique", "min_combined", "max_undeclared", "residual", "may", "columns"]
 	hole := json.remove(f.rules, [concat("/", ["classes/confidential/outside", field])])
 	v := release.verdict with input as f.releasing
 		with data.catalog as f.catalog
@@ -292,4 +292,222 @@ test_rows_changed_while_the_job_waited[name] if {
 	v.allow == false
 	v.rules == {"release.rows"}
 	v.reasons == {"other rows would leave than the project may see today; run the job again"}
+}
+
+earlier(destination) := {"job": "j0", "dataset": "cohort", "time": "2030-01-01T00:00:00Z", "destination": destination}
+
+# What was measured where the dataset left before.
+together := {
+	"records": 4000, "classes": 30, "smallest_class": 10, "unique_share": 0,
+	"highest": 0.1, "average": 0.0075, "exact": true, "quasi": ["age"],
+}
+
+again(values) := measured(object.union({"/history": [earlier("outside")], "/facts/combined": together}, values))
+
+test_combined_may_leave if again({}).allow == true
+
+test_combined_smallest_class[n] if {
+	some n, ok in {0: false, 1: false, 9: false, 10: true, 11: true}
+	again({"/facts/combined/smallest_class": n}).allow == ok
+}
+
+test_combined_says_numbers if {
+	denied(
+		again({"/facts/combined/smallest_class": 1}),
+		"release.combined",
+		concat("", [
+			"together with earlier releases the smallest equivalence class is 1 record; confidential data may leave only from 10 up: ",
+			"treat columns and rows as an earlier release did, or ask for an exception",
+		]),
+	)
+}
+
+# Two releases of which each is safe: what the second alone shows is nothing to go by.
+test_combined_not_measured if {
+	denied(
+		measured({"/history": [earlier("outside"), earlier("local"), earlier("outside")]}),
+		"release.combined",
+		"2 releases of cohort went outside before, and what they say together with this one was not measured",
+	)
+	denied(
+		measured({"/history": [earlier("outside")]}),
+		"release.combined",
+		"1 release of cohort went outside before, and what they say together with this one was not measured",
+	)
+	again({"/facts/combined": null}).rules == {"release.combined"}
+}
+
+test_combined_is_not_asked_for_first_releases[name] if {
+	some name, history in {"none": [], "inside": [earlier("local"), earlier("local")]}
+	measured({"/history": history}).allow == true
+}
+
+# A release that does not say where it went may have gone outside.
+test_combined_unknown_destination[name] if {
+	some name, entry in {"absent": {"job": "j0"}, "null": {"destination": null}, "other": {"destination": "moon"}}
+	measured({"/history": [entry]}).rules == {"release.combined"}
+}
+
+test_combined_history_missing[name] if {
+	some name, doc in {
+		"absent": json.remove(f.releasing, ["history"]),
+		"null": f.with_values(f.releasing, {"/history": null}),
+	}
+	"release.combined" in decide(doc).rules
+}
+
+test_combined_is_judged_without_a_history_too if {
+	again({"/history": [], "/facts/combined/smallest_class": 3}).rules == {"release.combined"}
+}
+
+test_combined_inexact if {
+	denied(
+		again({"/facts/combined/exact": false}),
+		"release.combined",
+		concat("", [
+			"what earlier releases and this one say together was not measured on all records: the census memory did not suffice, ",
+			"or a column, a verb or a hierarchy of an earlier release is gone",
+		]),
+	)
+}
+
+test_combined_counts_every_quasi if {
+	denied(
+		again({"/facts/combined/quasi": ["town"]}),
+		"release.combined",
+		"what earlier releases and this one say together was not measured over these quasi-identifiers: age",
+	)
+	again({"/facts/combined/quasi": ["town", "age"]}).allow == true
+}
+
+test_combined_without_a_fact_is_no[name] if {
+	some name, value in {"exact": null, "smallest_class": null, "smallest_class/": "12", "quasi": null}
+	v := again({concat("", ["/facts/combined/", trim_right(name, "/")]): value})
+	v.allow == false
+	v.rules == {"release.combined"}
+}
+
+# Inside, nobody is asked what was known before.
+test_combined_is_not_asked_inside if {
+	decide(f.with_values(inside, {"/history": [earlier("outside")]})).allow == true
+	decide(f.with_values(inside, {"/history": [earlier("outside")], "/facts/combined": together})).allow == true
+}
+
+eased(values, exceptions) := verdict if {
+	verdict := release.verdict with input as f.with_values(f.releasing, object.union(
+		{"/history": [earlier("outside")], "/facts/combined": together},
+		values,
+	))
+		with data.catalog as f.catalog
+		with data.site as f.site
+		with data.rules as f.rules
+		with data.register as object.union(f.register, {"exceptions": exceptions})
+}
+
+waiver := {"e7": object.union(f.exception, {"checks": ["release.combined"]})}
+
+test_combined_by_exception if {
+	v := eased({"/facts/combined/smallest_class": 3}, waiver)
+	v.allow == true
+	{"release.combined", "exception.e7"} - v.rules == set()
+	not "exception.e7" in eased({}, waiver).rules
+}
+
+# An exception lowers the class as far as the table lets it, and waives no measurement.
+test_combined_exception_has_a_floor if {
+	denied(
+		eased({"/facts/combined/smallest_class": 2}, waiver),
+		"release.combined",
+		concat("", [
+			"together with earlier releases the smallest equivalence class is 2 records; confidential data may leave only from 3 up: ",
+			"treat columns and rows as an earlier release did, or ask for an exception",
+		]),
+	)
+	eased({"/facts/combined/exact": false}, waiver).rules == {"release.combined"}
+	eased({"/facts/combined": null}, waiver).rules == {"release.combined"}
+}
+
+test_combined_needs_an_exception_of_its_own if {
+	eased({"/facts/combined/smallest_class": 3}, {"e7": f.exception}).rules == {"release.combined"}
+}
+
+note(share) := {"column": "diagnosis", "unique_share": share}
+
+test_undeclared_share[share] if {
+	some share, ok in {-1: false, 0: true, 0.02: true, 0.5: true, 0.51: false, 1: false}
+	measured({"/facts/undeclared": [note(share)]}).allow == ok
+}
+
+test_undeclared_says_columns if {
+	denied(
+		measured({"/facts/undeclared": [
+			{"column": "ward", "unique_share": 0.1},
+			note(0.97),
+			{"column": "income", "unique_share": 1, "estimated": true},
+		]}),
+		"release.undeclared",
+		concat("", [
+			"columns that nobody declared quasi-identifiers tell people apart by themselves: ",
+			"diagnosis (3880 of 4000 records), income (about 4000 of 4000 records); ",
+			"confidential data may leave only up to a share of 0.5: declare them quasi, round or generalize them, or drop them",
+		]),
+	)
+}
+
+test_undeclared_without_a_share if {
+	denied(
+		measured({"/facts/undeclared": [{"column": "diagnosis", "unique_share": null}]}),
+		"release.undeclared",
+		concat("", [
+			"columns that nobody declared quasi-identifiers tell people apart by themselves: diagnosis; ",
+			"confidential data may leave only up to a share of 0.5: declare them quasi, round or generalize them, or drop them",
+		]),
+	)
+	measured({"/facts/undeclared": [{}]}).rules == {"release.undeclared"}
+}
+
+# What is asked for and was not measured denies.
+test_undeclared_not_measured[name] if {
+	some name, doc in {
+		"absent": json.remove(f.releasing, ["facts/undeclared"]),
+		"null": f.with_values(f.releasing, {"/facts/undeclared": null}),
+		"object": f.with_values(f.releasing, {"/facts/undeclared": {}}),
+	}
+	decide(doc).rules == {"release.undeclared"}
+}
+
+test_undeclared_is_not_asked_inside_nor_of_public_data if {
+	decide(f.with_values(inside, {"/facts/undeclared": [note(1)]})).allow == true
+	measured({"/dataset": "census", "/facts/undeclared": [note(1)]}).allow == true
+	measured({"/dataset": "staff", "/facts/undeclared": [note(1)]}).rules == {"release.undeclared"}
+}
+
+test_undeclared_by_exception if {
+	e := {"e8": object.union(f.exception, {"checks": ["release.undeclared"]})}
+	v := eased({"/facts/undeclared": [note(1)]}, e)
+	v.allow == true
+	{"release.undeclared", "exception.e8"} - v.rules == set()
+}
+
+# null in the table is less than any number, and must not be taken for a bound.
+test_null_in_the_table_is_no[path] if {
+	some path in ["/classes/confidential/outside/min_combined", "/classes/confidential/outside/max_undeclared"]
+	v := release.verdict with input as f.with_values(f.releasing, {"/history": [earlier("outside")], "/facts/combined": together})
+		with data.catalog as f.catalog
+		with data.site as f.site
+		with data.rules as f.with_values(f.rules, {path: null})
+	v.allow == false
+}
+
+test_floor_of_exceptions_is_a_number[name] if {
+	some name, floor in {"null": null, "one": 1, "text": "3"}
+	v := release.verdict with input as f.with_values(f.releasing, {
+		"/history": [earlier("outside")],
+		"/facts/combined": object.union(together, {"smallest_class": 3}),
+	})
+		with data.catalog as f.catalog
+		with data.site as f.site
+		with data.rules as f.with_values(f.rules, {"/exceptions/min_class": floor})
+		with data.register as object.union(f.register, {"exceptions": waiver})
+	v.rules == {"release.combined"}
 }

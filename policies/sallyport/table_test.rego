@@ -16,7 +16,7 @@ sides := ["local", "outside"]
 
 fields := {
 	"may", "columns", "key_ttl", "price", "budget", "copies", "min_records", "min_class", "max_unique", "min_l", "max_t",
-	"max_releases", "releases_window_days", "reviews", "residual",
+	"min_combined", "max_undeclared", "max_releases", "releases_window_days", "reviews", "residual",
 }
 
 # The rows by which data go somewhere.
@@ -55,9 +55,9 @@ test_every_row_has_every_field if {
 test_numbers_are_within_their_bounds if {
 	every entry in rows {
 		every field in fields - {"may", "columns", "residual"} { is_number(entry.row[field]) }
-		every field in ["price", "budget", "min_records", "min_class", "min_l", "max_releases"] { entry.row[field] >= 0 }
+		every field in ["price", "budget", "min_records", "min_class", "min_l", "min_combined", "max_releases"] { entry.row[field] >= 0 }
 		every field in ["key_ttl", "copies", "releases_window_days"] { entry.row[field] >= 1 }
-		every field in ["max_unique", "max_t"] {
+		every field in ["max_unique", "max_t", "max_undeclared"] {
 			entry.row[field] >= 0
 			entry.row[field] <= 1
 		}
@@ -77,8 +77,8 @@ test_jobs_go_by_default_where_they_may if {
 
 test_no_class_is_looser_outside_than_a_less_guarded_one if {
 	every pair in pairs {
-		every field in ["min_records", "min_class", "min_l", "reviews"] { pair[1][field] >= pair[0][field] }
-		every field in ["max_unique", "max_t"] { pair[1][field] <= pair[0][field] }
+		every field in ["min_records", "min_class", "min_l", "min_combined", "reviews"] { pair[1][field] >= pair[0][field] }
+		every field in ["max_unique", "max_t", "max_undeclared"] { pair[1][field] <= pair[0][field] }
 		every type in object.keys(pair[0].residual) | object.keys(pair[1].residual) {
 			not looser(pair[1].residual, pair[0].residual, type)
 		}
@@ -126,7 +126,10 @@ careless(entry) if {
 }
 
 # What this gateway can do with a value. Add your own where yours can do more.
-verbs := {"drop", "pseudonym", "generalize", "date", "prefix", "shift_date", "cap", "hierarchy", "mask", "replace"}
+verbs := {
+	"drop", "pseudonym", "ff1", "encrypt", "generalize", "round", "microaggregate", "date", "prefix", "zip3", "shift_date", "cap",
+	"age90", "hierarchy", "mask", "replace",
+}
 
 bounds := {"in", "min", "max"}
 
@@ -156,7 +159,7 @@ test_safe_harbor_has_every_category if {
 }
 
 acts := {
-	"job:run", "dataset:edit", "register:edit", "audit:read", "audit:erase", "audit:hold", "policy:edit", "policy:approve", "exception:approve",
+	"job:run", "dataset:edit", "register:edit", "data:reidentify", "audit:read", "audit:erase", "audit:hold", "policy:edit", "policy:approve", "exception:approve",
 	"result:review",
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"math/big"
 	"reflect"
 	"slices"
@@ -132,6 +133,14 @@ var verbs = map[string]map[string]order{
 	"hierarchy": {"level": number(+1, "a farther ancestor", "a nearer ancestor"), "file": other("another hierarchy"), "unknown": unknown},
 	"mask":      {"keep_first": kept, "keep_last": kept, "char": neutral("another mark")},
 	"pseudonym": {"length": neutral("tokens of another length"), "prefix": neutral("another prefix"), "scope": scope},
+	"ff1": {"alphabet": other("tokens of another alphabet"), "length": oneLength, "keep": keptCharacters, "tweak": scope, "scope": scope,
+		"otherwise": strictness},
+	"encrypt": {"prefix": neutral("another prefix"), "encoding": neutral("tokens in other characters"), "scope": scope},
+	"round":   {"places": neutral("numbers written with other decimals"), "otherwise": strictness},
+	"microaggregate": {"k": largerGroups, "groups": other("the groups are others"), "places": other("means are rounded in another way"),
+		"otherwise": strictness},
+	"zip3":  {"vintage": census, "otherwise": strictness},
+	"age90": {"otherwise": strictness},
 }
 
 func compareArgs(verb string, before, after map[string]any) judgment {
@@ -148,6 +157,9 @@ func compareArgs(verb string, before, after map[string]any) judgment {
 	j := judgment{Same, ""}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		a, b := before[name], after[name]
+		if verb == "round" && name == "to" {
+			continue // below, with the places that stand for it where it is left out
+		}
 		if reflect.DeepEqual(a, b) {
 			continue
 		}
@@ -156,6 +168,9 @@ func compareArgs(verb string, before, after map[string]any) judgment {
 			return judgment{Changed, "argument " + name + " of " + verb + " is not known"}
 		}
 		j = both(j, compare(a, b))
+	}
+	if verb == "round" {
+		j = both(j, rounder(multiple(before), multiple(after)))
 	}
 	if verb == "mask" && j.Direction == Stronger && shows(after) {
 		// A value not longer than what would be kept is covered whole.
@@ -238,6 +253,99 @@ func wider(before, after any) judgment {
 		return judgment{Changed, "wider ranges that cut across the former: with an earlier release they narrow a value down"}
 	}
 	return judgment{Stronger, "wider ranges"}
+}
+
+// multiple is what round rounds to: without it, to the last of its places.
+func multiple(args map[string]any) any {
+	if to, ok := args["to"]; ok {
+		return to
+	}
+	places, ok := args["places"].(float64)
+	if !ok || places != math.Trunc(places) || places < 0 || places > 18 {
+		return nil
+	}
+	return math.Pow10(-int(places))
+}
+
+// rounder orders the multiples that numbers are rounded to. What rounds to 50
+// can be told from what rounds to 10, but not from what rounds to 25 or to 5 in
+// the middle: only a multiple of the former by 1, 5, 9, … has its ends, and the
+// ties at them, where the former had some.
+func rounder(before, after any) judgment {
+	a, b := rational(before), rational(after)
+	if a == nil || b == nil || a.Sign() <= 0 || b.Sign() <= 0 {
+		return judgment{Changed, "what is rounded to is not a number above 0"}
+	}
+	switch b.Cmp(a) {
+	case 0:
+		return judgment{Same, ""}
+	case -1:
+		return judgment{Weaker, "rounded less"}
+	}
+	q := new(big.Rat).Quo(b, a)
+	if !q.IsInt() || new(big.Int).And(q.Num(), big.NewInt(3)).Cmp(big.NewInt(1)) != 0 {
+		return judgment{Changed, "rounded more, but across the former: with an earlier release that narrows a value down"}
+	}
+	return judgment{Stronger, "rounded more"}
+}
+
+// largerGroups: larger groups are not made of the smaller ones.
+func largerGroups(before, after any) judgment {
+	a, b := rational(before), rational(after)
+	switch {
+	case a == nil || b == nil:
+		return judgment{Changed, "the groups are made in another way"}
+	case b.Cmp(a) < 0:
+		return judgment{Weaker, "smaller groups"}
+	}
+	return judgment{Changed, "larger groups that cut across the former: with an earlier release they narrow a value down"}
+}
+
+// census orders the censuses that say which postal areas are small. Those of
+// 2010 and 2020 name the same; that of 2000 names some that these do not, and
+// these some that it does not.
+func census(before, after any) judgment {
+	year := func(x any) string {
+		if f, ok := x.(float64); ok {
+			return strconv.FormatFloat(f, 'f', -1, 64)
+		}
+		s, _ := x.(string)
+		return s
+	}
+	alike := []string{"2010", "2020"}
+	a, b := year(before), year(after)
+	if a == b && a != "" || slices.Contains(alike, a) && slices.Contains(alike, b) {
+		return judgment{Neutral, "the same postal areas"}
+	}
+	return judgment{Changed, "other postal areas are shown"}
+}
+
+// oneLength: tokens of values of another length are refused or suppressed.
+func oneLength(before, after any) judgment {
+	free := func(x any) bool { return x == nil || x == 0.0 }
+	switch {
+	case free(before) && free(after):
+		return judgment{Neutral, ""}
+	case free(before):
+		return judgment{Stronger, "only values of one length leave"}
+	case free(after):
+		return judgment{Weaker, "values of any length leave"}
+	}
+	return judgment{Changed, "values of another length leave"}
+}
+
+// keptCharacters: a character that is not of the alphabet stays, or its value
+// is refused or suppressed.
+func keptCharacters(before, after any) judgment {
+	characters := func(x any) []string {
+		s, _ := x.(string)
+		return strings.Split(s, "")
+	}
+	j := subset(characters(before), characters(after), "fewer characters stay", "more characters stay", "other characters stay")
+	if j.Direction == Same {
+		j.Direction = Neutral
+	}
+	return j
 }
 
 // coarserDate: months make quarters and those years; weeks make none of them.
