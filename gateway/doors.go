@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"sallyport"
+	"sallyport/anonymize"
 	"sallyport/policy"
 	"sallyport/routing"
 )
@@ -36,7 +37,7 @@ func (p *passage) ask(ctx context.Context, req Request, module routing.Module, o
 		Version: policy.InputVersion, Time: at, Job: req.ID, Subject: req.Subject,
 		Project: req.Project, Purpose: req.Purpose, Dataset: req.Dataset,
 		Request: policy.Request{Algorithm: req.Algorithm, Module: module.Digest, Runner: module.Runner, Where: req.Where, MaxPrice: req.MaxPrice, Copies: req.Copies},
-		History: history,
+		History: plain(history),
 	}
 	v, err := p.g.parts.Policy.Admit(ctx, in)
 	o.verdict(v)
@@ -72,7 +73,21 @@ func (p *passage) ask(ctx context.Context, req Request, module routing.Module, o
 	if n := v.Limits.Reviews; n != 0 {
 		p.job.Review = &Awaited{Needs: n}
 	}
-	return admitted{Admission: in, Dataset: ds, Admit: v}, nil
+	a := admitted{Admission: in, Dataset: ds, Admit: v}
+	if v.Destination == sallyport.Outside {
+		a.Earlier, err = earlier(history)
+	}
+	return a, err
+}
+
+// plain is a history without what each release held: rules judge figures, and
+// their input stays small however often a dataset was released.
+func plain(history []sallyport.Release) []sallyport.Release {
+	out := slices.Clone(history)
+	for i := range out {
+		out[i].Obligations, out[i].Rows = nil, nil
+	}
+	return out
 }
 
 // tightens refuses a verdict that is wider than the request: whatever a bundle
@@ -118,13 +133,30 @@ func (p *passage) release(ctx context.Context, h held, o *outcome) (released, er
 		Facts: policy.Facts{
 			Risk: h.Report.After, Source: h.Report.Source, Plan: h.Report.Plan, Columns: h.Report.Columns,
 			Residual: h.Report.Residual, Cleared: cleared(h.Report.Actions), Actions: h.Report.Actions,
-			Rows: h.Admit.Rows,
+			Rows: h.Admit.Rows, Undeclared: undeclared(h.Report.Undeclared), Suppressed: h.Report.Suppressed,
+			Report: h.Described,
 		},
 	}
 	o.Lease, o.Objects, o.Destination, o.Result = h.Lease, []string{h.Dataset.Location.Key}, h.Admit.Destination, h.Parcel.Digest
 	var err error
 	if in.Time, err = p.g.decisionTime(); err != nil {
 		return released{}, err
+	}
+	// Until this one is in the history, or refused, no other may get there: two
+	// releases that did not know of each other could be unsafe together.
+	p.g.releasing.Lock()
+	defer p.g.releasing.Unlock()
+	if h.Admit.Destination == sallyport.Outside {
+		history, err := p.g.journal.Releases(h.Dataset.ID)
+		if err != nil {
+			return released{}, err
+		}
+		// Its own is there where this is done once more after a crash.
+		history = slices.DeleteFunc(history, func(r sallyport.Release) bool { return r.Job == p.job.ID })
+		if in.Facts.Combined, err = h.combined(history); err != nil {
+			return released{}, err
+		}
+		in.History = plain(history)
 	}
 	v, err := p.g.parts.Policy.Release(ctx, in)
 	o.verdict(v)
@@ -150,6 +182,14 @@ func (p *passage) release(ctx context.Context, h held, o *outcome) (released, er
 	risk := h.Report.After
 	o.Say = fmt.Sprintf("k=%d over %d classes, %s unique: may go %s, by %s", risk.SmallestClass, risk.Classes, percent(risk.Unique), h.Admit.Destination, rulesOf(v))
 	return released{held: h, Release: v}, nil
+}
+
+func undeclared(list []anonymize.Undeclared) []policy.Undeclared {
+	out := []policy.Undeclared{}
+	for _, u := range list {
+		out = append(out, policy.Undeclared{Column: u.Column, Unique: u.Unique, Estimated: u.Estimated})
+	}
+	return out
 }
 
 func (o *outcome) verdict(v policy.Verdict) {

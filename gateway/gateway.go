@@ -125,19 +125,20 @@ type Gateway struct {
 	stale   bool       // what was read of the data is not in force, or not noted
 	noted   *noted     // the data in force, as the log has them; nil: not read yet
 
-	mu      sync.Mutex
-	root    context.Context
-	stop    context.CancelCauseFunc
-	cancels map[sallyport.JobID]context.CancelCauseFunc
-	ended   map[sallyport.JobID]chan struct{} // closed when the job's goroutine ends
-	watch   map[int]watcher
-	watches int
-	used    map[string]time.Time              // views by key: when they were last looked at
-	wakes   map[sallyport.JobID]chan struct{} // jobs that wait for review
-	opining sync.Mutex
-	pending map[string]request         // acts that wait for a second person
-	steps   map[sallyport.JobID]string // where running jobs are; the journal knows finished steps only
-	running sync.WaitGroup
+	releasing sync.Mutex // held from the history to the decision at door 2
+	mu        sync.Mutex
+	root      context.Context
+	stop      context.CancelCauseFunc
+	cancels   map[sallyport.JobID]context.CancelCauseFunc
+	ended     map[sallyport.JobID]chan struct{} // closed when the job's goroutine ends
+	watch     map[int]watcher
+	watches   int
+	used      map[string]time.Time              // views by key: when they were last looked at
+	wakes     map[sallyport.JobID]chan struct{} // jobs that wait for review
+	opining   sync.Mutex
+	pending   map[string]request         // acts that wait for a second person
+	steps     map[sallyport.JobID]string // where running jobs are; the journal knows finished steps only
+	running   sync.WaitGroup
 }
 
 // New returns a gateway that does nothing until [Gateway.Start].

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"sallyport"
@@ -30,37 +31,81 @@ type Described struct {
 
 // plan says what becomes of the dataset. What goes outside is measured together
 // with what went there before: who has both can hold one against the other.
-func (a admitted) plan() (anonymize.Plan, error) {
+func (a admitted) plan() anonymize.Plan {
 	p := anonymize.Plan{Dataset: a.Dataset.ID, Format: a.Dataset.Format, Columns: a.Dataset.Columns,
 		Subject: a.Dataset.Subject, Obligations: a.Admit.Obligations, Rows: a.Admit.Rows}
-	if a.Admit.Destination != sallyport.Outside {
-		return p, nil
+	if a.Admit.Destination == sallyport.Outside {
+		p.Earlier = a.Earlier
 	}
+	return p
+}
+
+// earlier are the plans by which a dataset went outside, each once: one that
+// left before adds nothing the second time.
+func earlier(history []sallyport.Release) ([]anonymize.Earlier, error) {
+	var out []anonymize.Earlier
 	seen := map[string]bool{}
-	for _, r := range a.Admission.History {
-		if r.Destination != sallyport.Outside {
+	for _, r := range history {
+		if r.Destination == sallyport.Local {
 			continue
 		}
 		if len(r.Obligations) == 0 {
-			return p, sallyport.Errorf("hold", sallyport.Unsupported, "Give the dataset a new name in the catalog once nobody outside has the old release any more.",
+			return nil, sallyport.Errorf("admit", sallyport.Unsupported, "Give the dataset a new name in the catalog once nobody outside has the old release any more.",
 				"release %s of %s went outside before releases kept what they held, so that it cannot be measured together with another", r.Job, r.Dataset)
 		}
-		// A plan that left before adds nothing the second time.
-		k, err := json.Marshal([]any{r.Obligations, r.Rows})
+		k, err := planKey(r.Obligations, r.Rows)
 		if err != nil {
-			return p, err
+			return nil, err
 		}
-		if seen[string(k)] {
+		if seen[k] {
 			continue
 		}
-		seen[string(k)] = true
-		if len(seen) > maxEarlier {
-			return p, sallyport.Errorf("hold", sallyport.Exhausted, "Release it by a plan that was used before, or give the dataset a new name in the catalog once nobody outside has the old releases any more.",
+		if seen[k] = true; len(seen) > maxEarlier {
+			return nil, sallyport.Errorf("admit", sallyport.Exhausted, "Release it by a plan that was used before, or give the dataset a new name in the catalog once nobody outside has the old releases any more.",
 				"%s left by more than %d different plans, too many to measure together", r.Dataset, maxEarlier)
 		}
-		p.Earlier = append(p.Earlier, anonymize.Earlier{Job: r.Job, Obligations: r.Obligations, Rows: r.Rows})
+		out = append(out, anonymize.Earlier{Job: r.Job, Obligations: r.Obligations, Rows: r.Rows})
 	}
-	return p, nil
+	return out, nil
+}
+
+func planKey(obligations []sallyport.Obligation, rows []sallyport.RowFilter) (string, error) {
+	k, err := json.Marshal([]any{obligations, rows})
+	return string(k), err
+}
+
+// combined returns the risk of all that went outside, this release included; nil
+// if nothing else did. Since it was admitted others may have gone: one by the
+// same plan says nothing more than this one does, so that many jobs on a dataset
+// may be on their way at once; of one by another plan the pass knew nothing.
+func (h held) combined(history []sallyport.Release) (*sallyport.Risk, error) {
+	now, err := earlier(history)
+	if err != nil || len(now) == 0 {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, e := range append(slices.Clone(h.Earlier), anonymize.Earlier{Obligations: h.Admit.Obligations, Rows: h.Admit.Rows}) {
+		k, err := planKey(e.Obligations, e.Rows)
+		if err != nil {
+			return nil, err
+		}
+		known[k] = true
+	}
+	for _, e := range now {
+		k, err := planKey(e.Obligations, e.Rows)
+		if err != nil {
+			return nil, err
+		}
+		if !known[k] {
+			return nil, sallyport.Errorf("release", sallyport.Conflict, "Submit it again: it is then measured together with that release.",
+				"%s left by another plan in job %s while this one was on its way", h.Dataset.ID, e.Job)
+		}
+	}
+	if h.Report.Combined == nil {
+		alone := h.Report.After
+		return &alone, nil
+	}
+	return h.Report.Combined, nil
 }
 
 // passed is a pass that was made: what it was to do, did and measured.
@@ -72,10 +117,7 @@ type passed struct {
 
 // pass streams src through the plan into w.
 func (p *passage) pass(ctx context.Context, a admitted, w io.Writer, src store.Object) (passed, error) {
-	plan, err := a.plan()
-	if err != nil {
-		return passed{}, err
-	}
+	plan := a.plan()
 	env, err := p.g.passEnv(ctx, a.Admission.Project)
 	if err != nil {
 		return passed{}, err

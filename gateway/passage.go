@@ -24,6 +24,8 @@ type (
 		Admission policy.Admission  `json:"admission"`
 		Dataset   sallyport.Dataset `json:"dataset"`
 		Admit     policy.Verdict    `json:"admit"`
+		// Earlier are the plans by which the dataset went outside before.
+		Earlier []anonymize.Earlier `json:"earlier_releases,omitempty"`
 	}
 	held struct {
 		admitted
