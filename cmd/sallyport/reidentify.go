@@ -15,6 +15,7 @@ import (
 	"sallyport/anonymize"
 	"sallyport/anonymize/planning"
 	"sallyport/anonymize/transform"
+	"sallyport/gateway"
 )
 
 type reidentifyCmd struct {
@@ -22,9 +23,11 @@ type reidentifyCmd struct {
 
 	File   string `placeholder:"FILE" help:"Take the tokens from a table instead."`
 	Column string `placeholder:"COLUMN" help:"The column that they are from; may be left out where only one can be turned back."`
-	Plan   string `required:"" placeholder:"PLAN.yaml" help:"The plan by which they were made."`
-	Key    string `required:"" placeholder:"FILE" help:"The key with which they were made."`
+	Plan   string `placeholder:"PLAN.yaml" help:"The plan by which they were made."`
+	Key    string `placeholder:"FILE" help:"The key with which they were made."`
+	Job    string `placeholder:"JOB" help:"The gateway's job that they left in, instead of a plan and a key: the gateway has both."`
 	Reason string `required:"" help:"Why; it is recorded."`
+	As     string `help:"With --job: person to act as, if you run the gateway."`
 }
 
 func (reidentifyCmd) Help() string {
@@ -33,7 +36,11 @@ func (reidentifyCmd) Help() string {
   sallyport reidentify mfzwizltoqxhe3lpoizq --column patient_id --plan ward.yaml --key ward.key --reason "recall of lot 7"
   sallyport reidentify --file findings.csv --column patient_id --plan ward.yaml --key ward.key --reason "recall of lot 7" --json
 
-Each use is recorded before anything is turned back, in a file beside the key (KEY.uses.jsonl): time, user, reason, column, how many, and the digests of the tokens. If that cannot be written, nothing is turned back. The file is append-only by habit, not by force: where that must be proved, let a gateway keep the key.`
+Each use is recorded before anything is turned back, in a file beside the key (KEY.uses.jsonl): time, user, reason, column, how many, and the digests of the tokens. If that cannot be written, nothing is turned back. The file is append-only by habit, not by force: where that must be proved, let a gateway keep the key.
+
+  sallyport reidentify mfzwizltoqxhe3lpoizq --column mrn --job burst --reason "recall of lot 7"
+
+With --job the gateway turns them back, for the owner of the dataset and nobody else, and the audit log has who, what for and which tokens before a value is there.`
 }
 
 // reidentifyMost bounds the tokens of one use, so that a record names each.
@@ -52,6 +59,12 @@ func (c reidentifyCmd) Run(a *app) error {
 	}
 	if len(c.Tokens) == 0 == (c.File == "") {
 		return reidentifyError(sallyport.Invalid, "Name tokens, or a file by --file.", "tokens come from the command line or from a file: one of the two")
+	}
+	if c.Job != "" {
+		return c.ask(a)
+	}
+	if c.Plan == "" || c.Key == "" || c.As != "" {
+		return reidentifyError(sallyport.Invalid, "Give --plan and --key, or --job.", "what made the tokens is not named")
 	}
 	runner := tableRunner()
 	file, env, err := tableEnv(runner, c.Plan, c.Key)
@@ -83,18 +96,45 @@ func (c reidentifyCmd) Run(a *app) error {
 		return err
 	}
 	var out []reidentified
-	failed := 0
 	for _, token := range tokens {
 		r := reidentified{Token: token}
 		value, err := reverse(nil, []byte(token), nil)
 		if err != nil {
 			r.Error = err.Error()
-			failed++
 		} else {
 			r.Value = string(value)
 		}
 		out = append(out, r)
 	}
+	return showReidentified(a, out)
+}
+
+// ask lets the gateway do it.
+func (c reidentifyCmd) ask(a *app) error {
+	switch {
+	case c.Plan != "" || c.Key != "":
+		return reidentifyError(sallyport.Invalid, "Leave --plan and --key out: the gateway has both.", "--job names what made the tokens, and so do --plan and --key")
+	case c.Column == "":
+		return reidentifyError(sallyport.Invalid, "Name it by --column.", "a job's column is not named")
+	case c.File != "":
+		return reidentifyError(sallyport.Invalid, "Name tokens on the command line.", "--file goes with --plan and --key")
+	}
+	client, _, err := a.dial()
+	if err != nil {
+		return err
+	}
+	got, err := client.Reidentify(a.ctx, c.As, gateway.Reidentification{Job: sallyport.JobID(c.Job), Column: c.Column, Tokens: c.Tokens, Reason: c.Reason})
+	if err != nil {
+		return err
+	}
+	var out []reidentified
+	for _, r := range got {
+		out = append(out, reidentified(r))
+	}
+	return showReidentified(a, out)
+}
+
+func showReidentified(a *app, out []reidentified) error {
 	if a.json {
 		if err := a.printJSON(out); err != nil {
 			return err
@@ -115,8 +155,14 @@ func (c reidentifyCmd) Run(a *app) error {
 			}
 		}
 	}
+	failed := 0
+	for _, r := range out {
+		if r.Error != "" {
+			failed++
+		}
+	}
 	if failed > 0 {
-		fmt.Fprintf(a.errs, "sallyport: %d of %d tokens could not be turned back\n", failed, len(tokens))
+		fmt.Fprintf(a.errs, "sallyport: %d of %d tokens could not be turned back\n", failed, len(out))
 		return exitCode(1)
 	}
 	return nil

@@ -21,6 +21,7 @@ func (s *Server) registerRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/exceptions", change(s, (*gateway.Gateway).AskException))
 	mux.HandleFunc("POST /v1/exceptions/approve", change(s, (*gateway.Gateway).ApproveException))
 	mux.HandleFunc("POST /v1/exceptions/end", change(s, (*gateway.Gateway).EndException))
+	mux.HandleFunc("POST /v1/reidentify", change(s, (*gateway.Gateway).Reidentify))
 }
 
 // asked is a change of the register and who asks for it.
@@ -29,7 +30,8 @@ type asked[T any] struct {
 	Change T      `json:"change"`
 }
 
-func change[T any](s *Server, do func(*gateway.Gateway, context.Context, gateway.Subject, T) (gateway.Changed, error)) http.HandlerFunc {
+// change answers what do, asked by the caller, returns.
+func change[T, R any](s *Server, do func(*gateway.Gateway, context.Context, gateway.Subject, T) (R, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var in asked[T]
 		err := decode(r, &in)
@@ -37,7 +39,7 @@ func change[T any](s *Server, do func(*gateway.Gateway, context.Context, gateway
 		if err == nil {
 			who, err = s.subject(r, in.As)
 		}
-		var out gateway.Changed
+		var out R
 		if err == nil {
 			out, err = do(s.gateway, r.Context(), who, in.Change)
 		}
@@ -117,4 +119,9 @@ func ask[T any](ctx context.Context, c *Client, path, as string, change T) (out 
 		return out, sallyport.Errorf("read answer", sallyport.Invalid, "Client and gateway may be of different versions.", "the gateway did not say what it changed")
 	}
 	return out, nil
+}
+
+// Reidentify turns tokens of a job's release back, on record.
+func (c *Client) Reidentify(ctx context.Context, as string, in gateway.Reidentification) (out []gateway.Reidentified, err error) {
+	return out, c.call(ctx, "POST", "/v1/reidentify", asked[gateway.Reidentification]{as, in}, &out)
 }
