@@ -149,6 +149,20 @@ type Column struct {
 	Identifier string `json:"identifier,omitempty"`
 }
 
+// Suppression says which records do not leave because of the company they are
+// in: those whose class has fewer than K records, or in which a sensitive column
+// that leaves has fewer than L distinct values, or is farther than T from its
+// distribution over all records that pass the row filters. K, L of 0 or 1 and T
+// of 0 or at least 1 ask for nothing.
+type Suppression struct {
+	K int64   `json:"k"`
+	L int64   `json:"l,omitempty"`
+	T float64 `json:"t,omitempty"`
+	// Limit is the largest share, 0 to 1, of the records that pass the row
+	// filters that may be kept back; beyond it the pass fails, Invalid.
+	Limit float64 `json:"limit"`
+}
+
 // Dataset is a catalog entry.
 type Dataset struct {
 	ID          string      `json:"id"`
@@ -162,7 +176,10 @@ type Dataset struct {
 	Subject     string      `json:"subject,omitempty"`   // column that identifies the data subject
 	Standard    string      `json:"standard,omitempty"`  // masking standard it is held to outside, e.g. safe_harbor; "": none
 	Consent     bool        `json:"consent,omitempty"`   // whether a use needs a consent on record
-	Columns     []Column    `json:"columns"`
+	// Suppress keeps records in small classes back from what goes outside; nil
+	// keeps none.
+	Suppress *Suppression `json:"suppress,omitempty"`
+	Columns  []Column     `json:"columns"`
 }
 
 // Obligation is what policy demands of one column that may leave. A column

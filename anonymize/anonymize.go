@@ -179,23 +179,10 @@ type Plan struct {
 	Earlier []Earlier `json:"earlier,omitempty"`
 }
 
-// Suppression says which records do not leave because of the company they are
-// in: those whose class has fewer than K records, or in which a sensitive column
-// that leaves has fewer than L distinct values, or is farther than T from its
-// distribution over all records that pass the row filters. K, L of 0 or 1 and T
-// of 0 or at least 1 ask for nothing.
-//
-// To take records out moves the whole table's distribution, by which T is
-// measured: where T is asked for, classes are counted anew over what is left
-// until none fails.
-type Suppression struct {
-	K int64   `json:"k"`
-	L int64   `json:"l,omitempty"`
-	T float64 `json:"t,omitempty"`
-	// Limit is the largest share, 0 to 1, of the records that pass the row
-	// filters that may be kept back; beyond it the pass fails, Invalid.
-	Limit float64 `json:"limit"`
-}
+// Suppression says which records do not leave because of their company. To take
+// records out moves the whole table's distribution, by which T is measured: where
+// T is asked for, classes are counted anew over what is left until none fails.
+type Suppression sallyport.Suppression
 
 // Earlier is what policy let leave of the same dataset before. Records that the
 // release kept back because of their class are counted as if they had left: it

@@ -174,3 +174,31 @@ func TestIdentifiersAreTheSchemas(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestSuppress(t *testing.T) {
+	const entry = `id: ward
+owner: steward
+location: {store: data, key: ward.csv}
+format: csv
+sensitivity: confidential
+purposes: [research]
+suppress: {k: 5, l: 2, limit: 0.04}
+columns: [{name: a, role: quasi}]
+`
+	d, err := Parse("ward.yaml", []byte(entry))
+	if err != nil || d.Suppress == nil || *d.Suppress != (sallyport.Suppression{K: 5, L: 2, Limit: .04}) {
+		t.Fatalf("%+v, %v", d.Suppress, err)
+	}
+	b, err := Format(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := Parse("ward.yaml", b); err != nil || *again.Suppress != *d.Suppress {
+		t.Errorf("written and read: %+v, %v", again.Suppress, err)
+	}
+	for _, bad := range []string{"{k: 5}", "{k: 5, limit: 0}", "{k: 5, limit: 1}", "{k: 1, limit: 0.1}", "{k: -5, limit: 0.1}", "{t: 2, limit: 0.1}", "{limit: 0.1}", "{k: 5, limit: .nan}", "{k: 5, limit: 0.1, n: 1}"} {
+		if _, err := Parse("ward.yaml", []byte(strings.Replace(entry, "{k: 5, l: 2, limit: 0.04}", bad, 1))); err == nil {
+			t.Errorf("suppress: %s is taken", bad)
+		}
+	}
+}

@@ -12,18 +12,27 @@ import (
 
 // entry is a dataset as people write it.
 type entry struct {
-	ID          string   `yaml:"id"`
-	Title       string   `yaml:"title,omitempty"`
-	Owner       string   `yaml:"owner"`
-	Location    location `yaml:"location"`
-	Format      string   `yaml:"format"`
-	Sensitivity string   `yaml:"sensitivity"`
-	Residency   []string `yaml:"residency,omitempty"`
-	Purposes    []string `yaml:"purposes"`
-	Subject     string   `yaml:"subject,omitempty"`
-	Standard    string   `yaml:"standard,omitempty"`
-	Consent     bool     `yaml:"consent,omitempty"`
-	Columns     []column `yaml:"columns"`
+	ID          string    `yaml:"id"`
+	Title       string    `yaml:"title,omitempty"`
+	Owner       string    `yaml:"owner"`
+	Location    location  `yaml:"location"`
+	Format      string    `yaml:"format"`
+	Sensitivity string    `yaml:"sensitivity"`
+	Residency   []string  `yaml:"residency,omitempty"`
+	Purposes    []string  `yaml:"purposes"`
+	Subject     string    `yaml:"subject,omitempty"`
+	Standard    string    `yaml:"standard,omitempty"`
+	Consent     bool      `yaml:"consent,omitempty"`
+	Suppress    *suppress `yaml:"suppress,omitempty"`
+	Columns     []column  `yaml:"columns"`
+}
+
+// suppress is what keeps records back from the outside.
+type suppress struct {
+	K     int64   `yaml:"k"`
+	L     int64   `yaml:"l,omitempty"`
+	T     float64 `yaml:"t,omitempty"`
+	Limit float64 `yaml:"limit"`
 }
 
 type location struct {
@@ -93,6 +102,15 @@ func Parse(name string, src []byte) (sallyport.Dataset, error) {
 	if d.Standard != "" && !word(d.Standard) {
 		return fail(doc.Errorf("$.standard", "standard %q: it is a word such as safe_harbor", e.Standard))
 	}
+	if s := e.Suppress; s != nil {
+		if s.K < 2 && s.L < 2 && s.T == 0 {
+			return fail(doc.Errorf("$.suppress", "suppress asks for nothing: give k, l or t"))
+		}
+		if s.K < 0 || s.L < 0 || !(s.T >= 0 && s.T <= 1) || !(s.Limit > 0 && s.Limit < 1) {
+			return fail(doc.Errorf("$.suppress", "suppress: k and l are counts, t is 0 to 1, and limit is the share of records that may be kept back, between 0 and 1"))
+		}
+		d.Suppress = &sallyport.Suppression{K: s.K, L: s.L, T: s.T, Limit: s.Limit}
+	}
 	if len(e.Purposes) == 0 {
 		return fail(doc.Errorf("$.purposes", "purposes is empty: the dataset could not be used for anything"))
 	}
@@ -137,6 +155,9 @@ func Format(d sallyport.Dataset) ([]byte, error) {
 	e := entry{ID: d.ID, Title: d.Title, Owner: d.Owner, Format: d.Format, Sensitivity: string(d.Sensitivity),
 		Location:  location{Store: d.Location.Store, Key: d.Location.Key, Version: d.Location.Version},
 		Residency: d.Residency, Purposes: d.Purposes, Subject: d.Subject, Standard: d.Standard, Consent: d.Consent}
+	if s := d.Suppress; s != nil {
+		e.Suppress = &suppress{K: s.K, L: s.L, T: s.T, Limit: s.Limit}
+	}
 	for _, c := range d.Columns {
 		col := column{Name: c.Name, Role: string(c.Role), Type: c.Type, Identifier: c.Identifier}
 		if c.Mask != nil {

@@ -35,7 +35,7 @@ func (a admitted) plan() anonymize.Plan {
 	p := anonymize.Plan{Dataset: a.Dataset.ID, Format: a.Dataset.Format, Columns: a.Dataset.Columns,
 		Subject: a.Dataset.Subject, Obligations: a.Admit.Obligations, Rows: a.Admit.Rows}
 	if a.Admit.Destination == sallyport.Outside {
-		p.Earlier = a.Earlier
+		p.Earlier, p.Suppress = a.Earlier, (*anonymize.Suppression)(a.Dataset.Suppress)
 	}
 	return p
 }
