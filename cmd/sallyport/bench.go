@@ -23,6 +23,7 @@ import (
 
 type benchCmd struct {
 	Passage benchPassageCmd `cmd:"" help:"Time and memory of the passage, beside age and encoding/csv."`
+	Tables  benchTablesCmd  `cmd:"" help:"Every format, the census, the search for a plan and the matcher, beside their peers."`
 	Seal    benchSealCmd    `cmd:"" help:"Sealing, opening and keys, beside age and the bare cipher."`
 	Policy  benchPolicyCmd  `cmd:"" help:"Decisions, their replay, and how new rules come into force, beside plain OPA."`
 	S3      benchS3Cmd      `cmd:"" name:"s3" help:"The S3 door, beside a bare file server and reverse proxy."`
