@@ -16,6 +16,8 @@ import (
 	"sallyport"
 	"sallyport/anonymize"
 	"sallyport/anonymize/csv"
+	"sallyport/anonymize/jsonl"
+	"sallyport/anonymize/parquet"
 	"sallyport/anonymize/transform"
 	"sallyport/gateway"
 	"sallyport/seal/keyfile"
@@ -58,7 +60,7 @@ func openLab(ctx context.Context, parent string) (_ *lab, err error) {
 	if l.issuer, err = keyfile.Open(keyfile.Config{Dir: filepath.Join(l.dir, "keys")}, time.Now); err != nil {
 		return nil, err
 	}
-	l.runner = anonymize.NewRunner([]anonymize.Format{csv.New()}, []anonymize.Transform{
+	l.runner = anonymize.NewRunner([]anonymize.Format{csv.New(), jsonl.New(), parquet.New()}, []anonymize.Transform{
 		transform.Pseudonym{}, transform.Generalize{}, transform.Prefix{}, transform.Date{}, transform.ShiftDate{},
 	})
 	keys := map[string][]byte{}
@@ -68,6 +70,10 @@ func openLab(ctx context.Context, parent string) (_ *lab, err error) {
 		}
 	}
 	l.env.Key = func(purpose string) []byte { return keys[purpose] }
+	l.env.SpillDir = filepath.Join(l.dir, "spill")
+	if err := os.Mkdir(l.env.SpillDir, 0o700); err != nil {
+		return nil, failed(err)
+	}
 	return l, nil
 }
 
@@ -100,7 +106,7 @@ func (l *lab) open(ctx context.Context) (store.Object, error) { return l.data.Op
 
 // sealedPass does what the gateway's step "hold" does: mint the release's key,
 // run the pass into the seal, put the parcel into the hold, durably.
-func (l *lab) sealedPass(ctx context.Context, src anonymize.Source) (anonymize.Report, sallyport.SealedRef, error) {
+func (l *lab) sealedPass(ctx context.Context, format string, src anonymize.Source) (anonymize.Report, sallyport.SealedRef, error) {
 	l.passes++
 	lease, err := l.issuer.Issue(ctx, fmt.Sprintf("release/bench-%d", l.passes), time.Hour)
 	if err != nil {
@@ -110,15 +116,17 @@ func (l *lab) sealedPass(ctx context.Context, src anonymize.Source) (anonymize.R
 	to := sallyport.Ref{Store: "hold", Key: fmt.Sprintf("jobs/bench-%d/parcel.age", l.passes)}
 	parcel, err := gateway.SealTo(ctx, l.hold, to, lease.Recipient, lease.Until, func(w io.Writer) error {
 		var err error
-		report, err = l.pass(ctx, w, src)
+		report, err = l.pass(ctx, format, w, src)
 		return err
 	})
 	return report, parcel, err
 }
 
 // pass is the pass alone: parse, transform, count, write.
-func (l *lab) pass(ctx context.Context, dst io.Writer, src anonymize.Source) (anonymize.Report, error) {
-	return l.runner.Run(ctx, plan(Dataset("bench", tableRef)), l.env, dst, src)
+func (l *lab) pass(ctx context.Context, format string, dst io.Writer, src anonymize.Source) (anonymize.Report, error) {
+	p := plan(Dataset("bench", tableRef))
+	p.Format = format
+	return l.runner.Run(ctx, p, l.env, dst, src)
 }
 
 // ageAlone seals src as it is into the hold, with age and nothing else.

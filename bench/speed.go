@@ -54,7 +54,7 @@ func throughput(ctx context.Context, o Options) (_ []Figure, err error) {
 		}
 	}
 	whole := &contender{name: "pass, sealed into the hold", done: clean, run: from(func(src anonymize.Source) error {
-		r, parcel, err := l.sealedPass(ctx, src)
+		r, parcel, err := l.sealedPass(ctx, "csv", src)
 		report, remove = r, parcel.Ref
 		return err
 	})}
@@ -64,7 +64,7 @@ func throughput(ctx context.Context, o Options) (_ []Figure, err error) {
 		return err
 	})}
 	unsealed := &contender{name: "pass, to memory", run: from(func(src anonymize.Source) error {
-		_, err := l.pass(ctx, new(sink), src)
+		_, err := l.pass(ctx, "csv", new(sink), src)
 		return err
 	})}
 	copied := &contender{name: "encoding/csv copy, to memory", run: from(func(src anonymize.Source) error {

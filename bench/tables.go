@@ -1,29 +1,20 @@
 package bench
 
 import (
-	"bufio"
-	"compress/gzip"
 	"context"
-	stdcsv "encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"slices"
+	"os/exec"
+	"runtime"
 	"time"
 
 	"filippo.io/age"
-	"github.com/klauspost/compress/zstd"
-	peer "github.com/parquet-go/parquet-go"
 
 	"sallyport"
 	"sallyport/anonymize"
-	"sallyport/anonymize/csv"
-	"sallyport/anonymize/jsonl"
-	"sallyport/anonymize/parquet"
-	"sallyport/anonymize/transform"
+	"sallyport/seal"
 )
 
 // TableOptions say how much of the tables is measured.
@@ -34,58 +25,40 @@ type TableOptions struct {
 	Adult  string // folder of the Adult census table with ARX's hierarchies; "": the search is left out
 }
 
-// row of the bench's table, as the Parquet library wants it.
-type row struct {
-	MRN       string `parquet:"mrn,zstd" json:"mrn"`
-	Encounter string `parquet:"encounter,zstd" json:"encounter"`
-	Age       string `parquet:"age,zstd" json:"age"`
-	Sex       string `parquet:"sex,zstd,dict" json:"sex"`
-	ZIP       string `parquet:"zip,zstd" json:"zip"`
-	Admitted  string `parquet:"admitted,zstd" json:"admitted"`
-	Visit     string `parquet:"visit,zstd" json:"visit"`
-	Diagnosis string `parquet:"diagnosis,zstd,dict" json:"diagnosis"`
-	HbA1c     string `parquet:"hba1c,zstd" json:"hba1c"`
-	Codes     string `parquet:"codes,zstd" json:"codes"`
-}
-
-func rowOf(r []string) row {
-	return row{r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9]}
-}
-
-// kind is a file format with a file of the bench's table in it.
-type kind struct {
-	name, format, file string
-	// copy reads the file and writes it again with the library that Go programs
-	// would take, to dst.
-	library string
-	copy    func(dst io.Writer, src *os.File) error
+func (o TableOptions) check() error {
+	if err := o.Options.check(); err != nil {
+		return err
+	}
+	if o.Census < 1 {
+		return sallyport.Errorf("bench", sallyport.Invalid, "Count one record at least.", "a census of %d records", o.Census)
+	}
+	if o.Python != "" {
+		if _, err := exec.LookPath(o.Python); err != nil {
+			return sallyport.E("bench", sallyport.NotFound, err, "Name an interpreter that has pandas with --python, or none.")
+		}
+	}
+	return nil
 }
 
 // Tables measures what is done to tables: each format beside age and the usual
-// library, the census, the search for a plan, the matcher, and peers in Python.
-func Tables(ctx context.Context, o TableOptions) ([]Figure, error) {
+// library, peers in Python, the census, the search for a plan, the matcher, and
+// memory at two sizes.
+func Tables(ctx context.Context, o TableOptions) (_ []Figure, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	runner := anonymize.NewRunner([]anonymize.Format{csv.New(), jsonl.New(), parquet.New()}, []anonymize.Transform{
-		transform.Pseudonym{}, transform.Generalize{}, transform.Prefix{}, transform.Date{}, transform.ShiftDate{}})
-	kinds, err := o.lay()
+	if o.Dir, err = os.MkdirTemp(o.Dir, "tables-"); err != nil {
+		return nil, sallyport.E("bench", sallyport.Unavailable, err, "Name a folder that you may write to.")
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(o.Dir)) }()
+	figures, err := o.formats(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var figures []Figure
-	for _, k := range kinds {
-		f, err := o.format(ctx, runner, k)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", k.name, err)
-		}
-		figures = append(figures, f...)
-	}
-	first := figures[0]
 	for _, part := range []func(context.Context) ([]Figure, error){
-		func(ctx context.Context) ([]Figure, error) { return o.python(ctx, kinds[0].file, first) },
 		o.census, o.search, o.matcher,
 		func(ctx context.Context) ([]Figure, error) { return memory(ctx, o.Options) },
+		o.footprint,
 	} {
 		f, err := part(ctx)
 		if err != nil {
@@ -96,125 +69,39 @@ func Tables(ctx context.Context, o TableOptions) ([]Figure, error) {
 	return figures, nil
 }
 
-// lay writes the table in each format into the bench's folder.
-func (o TableOptions) lay() ([]kind, error) {
-	path := func(name string) string { return filepath.Join(o.Dir, name) }
-	plain := func(dst io.Writer, src *os.File) error { return copyCSV(dst, struct{ io.Reader }{src}) }
-	kinds := []kind{
-		{"CSV", "csv", path("table.csv"), "encoding/csv", plain},
-		{"CSV, gzip", "csv", path("table.csv.gz"), "encoding/csv over compress/gzip, read and written", gzipped},
-		{"CSV, zstd", "csv", path("table.csv.zst"), "encoding/csv over klauspost/compress, read and written", zstandard},
-		{"JSON Lines", "jsonl", path("table.jsonl"), "encoding/json, decoded to maps and encoded", copyJSON},
-		{"Parquet, zstd", "parquet", path("table.parquet"), "parquet-go, rows of a struct", copyParquet},
-	}
-	o.say("writing a table of %d MB in %d formats", o.Size, len(kinds))
-	lines, rows, err := o.layText(kinds[0].file, kinds[3].file, kinds[4].file)
+// formats lays the table in each format, and measures each; then the peers in
+// Python, on the same CSV.
+func (o TableOptions) formats(ctx context.Context) (_ []Figure, err error) {
+	table := NewTable(int64(o.Size)*MB, false)
+	kinds, err := o.lay(o.Dir, table)
 	if err != nil {
 		return nil, err
 	}
-	if lines != rows {
-		return nil, sallyport.Errorf("bench", sallyport.Internal, "", "%d lines, %d rows", lines, rows)
-	}
-	for i, pack := range []func(io.Writer) (io.WriteCloser, error){1: func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
-		2: func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) }} {
-		if pack == nil {
-			continue
-		}
-		if err := repack(kinds[i].file, kinds[0].file, pack); err != nil {
-			return nil, err
-		}
-	}
-	return kinds, nil
-}
-
-func repack(to, from string, pack func(io.Writer) (io.WriteCloser, error)) error {
-	return create(to, func(w io.Writer) error {
-		f, err := os.Open(from)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		p, err := pack(w)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(p, f)
-		return errors.Join(err, p.Close())
-	})
-}
-
-// create writes a file of the bench.
-func create(name string, fill func(io.Writer) error) error {
-	f, err := os.Create(name)
+	l, err := openLab(ctx, o.Dir)
 	if err != nil {
-		return sallyport.E("bench", sallyport.Unavailable, err, "Name a folder with enough room by --dir.")
+		return nil, err
 	}
-	b := bufio.NewWriterSize(f, buffer)
-	err = fill(b)
-	if err = errors.Join(err, b.Flush(), f.Close()); err != nil {
-		return sallyport.E("bench", sallyport.Unavailable, err, "Name a folder with enough room by --dir.")
+	defer func() { err = errors.Join(err, l.Close()) }()
+	var figures []Figure
+	for _, k := range kinds {
+		f, err := o.format(ctx, l, k, table)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", k.name, err)
+		}
+		figures = append(figures, f...)
 	}
-	return nil
-}
-
-func (o TableOptions) layText(asCSV, asJSON, asParquet string) (lines, rows int64, err error) {
-	if err := create(asCSV, func(w io.Writer) error {
-		_, err := io.CopyBuffer(w, struct{ io.Reader }{NewTable(int64(o.Size)*MB, false)}, make([]byte, buffer))
-		return err
-	}); err != nil {
-		return 0, 0, err
-	}
-	f, err := os.Open(asCSV)
-	if err != nil {
-		return 0, 0, failed(err)
-	}
-	defer f.Close()
-	r := stdcsv.NewReader(bufio.NewReaderSize(f, buffer))
-	if _, err := r.Read(); err != nil {
-		return 0, 0, failed(err)
-	}
-	err = create(asJSON, func(j io.Writer) error {
-		return create(asParquet, func(p io.Writer) error {
-			js, pq := json.NewEncoder(j), peer.NewGenericWriter[row](p)
-			for {
-				rec, err := r.Read()
-				if err == io.EOF {
-					return pq.Close()
-				}
-				if err != nil {
-					return err
-				}
-				v := rowOf(rec)
-				if err := js.Encode(v); err != nil {
-					return err
-				}
-				lines++
-				n, err := pq.Write([]row{v})
-				if err != nil {
-					return err
-				}
-				rows += int64(n)
-				if rows%100_000 == 0 {
-					if err := pq.Flush(); err != nil { // a row group
-						return err
-					}
-				}
-			}
-		})
-	})
-	return lines, rows, err
+	// The pass to memory, not sealed: the peers do not seal.
+	peers, err := o.python(ctx, kinds[0].file, table, figures[0])
+	return append(figures, peers...), err
 }
 
 // format measures one format. Throughput is of the file's bytes as they lie;
 // of compressed ones the note says how many they unpack to.
-func (o TableOptions) format(ctx context.Context, runner *anonymize.Runner, k kind) ([]Figure, error) {
+func (o TableOptions) format(ctx context.Context, l *lab, k kind, table *Table) ([]Figure, error) {
 	st, err := os.Stat(k.file)
 	if err != nil {
 		return nil, failed(err)
 	}
-	p := plan(Dataset("bench", tableRef))
-	p.Format = k.format
-	env := anonymize.PassEnv{Key: func(purpose string) []byte { return []byte(fmt.Sprintf("%-32s", purpose))[:32] }, SpillDir: o.Dir}
 	from := func(use func(*os.File) error) func() error {
 		return func() error {
 			f, err := os.Open(k.file)
@@ -230,9 +117,20 @@ func (o TableOptions) format(ctx context.Context, runner *anonymize.Runner, k ki
 		return nil, failed(err)
 	}
 	var report anonymize.Report
-	ours := &contender{name: k.name + ": the pass", run: from(func(f *os.File) error {
-		report, err = runner.Run(ctx, p, env, new(sink), f)
+	pass := func(dst io.Writer, src *os.File) (err error) {
+		report, err = l.pass(ctx, k.format, dst, src)
 		return err
+	}
+	bare := &contender{name: k.name + ": the pass", run: from(func(f *os.File) error { return pass(new(sink), f) })}
+	sealed := &contender{name: k.name + ": the pass, sealed", run: from(func(f *os.File) error {
+		w, err := seal.Writer(new(sink), id.Recipient().String())
+		if err != nil {
+			return err
+		}
+		if err := pass(w, f); err != nil {
+			return err
+		}
+		return w.Close()
 	})}
 	alone := &contender{name: k.name + ": age.Encrypt alone", run: from(func(f *os.File) error {
 		w, err := age.Encrypt(new(sink), id.Recipient())
@@ -246,98 +144,95 @@ func (o TableOptions) format(ctx context.Context, runner *anonymize.Runner, k ki
 	})}
 	library := &contender{name: k.name + ": " + k.library, run: from(func(f *os.File) error { return k.copy(new(sink), f) })}
 	for run := range o.Runs {
-		for _, c := range []*contender{ours, alone, library} {
+		for _, c := range []*contender{bare, sealed, alone, library} {
 			o.say("run %d of %d: %s", run+1, o.Runs, c.name)
 			if err := c.measure(ctx, st.Size()); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if want := NewTable(int64(o.Size)*MB, false).rows; report.After.Records != want || !report.After.Exact {
-		return nil, sallyport.Errorf("bench", sallyport.Internal, "", "the pass counted %d of %d records", report.After.Records, want)
+	if report.After.Records != table.rows || !report.After.Exact {
+		return nil, sallyport.Errorf("bench", sallyport.Internal, "", "the pass counted %d of %d records", report.After.Records, table.rows)
 	}
-	note := fmt.Sprintf("%s; %s; %.1f MB as it lies, %.1f as plain CSV; 10 columns, 2 pseudonyms, 1 date shift, 3 generalizations, exact census, to memory",
-		Machine(), Times(o.Runs), float64(st.Size())/MB, float64(o.Size))
-	speed := New(k.name+", the pass", Median(ours.mbps), "MB/s", note)
-	return []Figure{speed.Against("age.Encrypt alone, same bytes", Median(alone.mbps)), speed.Against(k.library+", merely copying", Median(library.mbps))}, nil
+	note := fmt.Sprintf("%s; %s; %.1f MB as it lies, %.1f as plain CSV; 10 columns, 2 pseudonyms, 1 date shift, 3 generalizations, exact census, what leaves scanned for identifiers; to memory",
+		Machine(), Times(o.Runs), float64(st.Size())/MB, float64(table.Size())/MB)
+	ageNote, libraryNote := note, note+"; the peer merely copies"
+	if k.name == "CSV" {
+		ageNote += "; target: 0.25 times at least"
+		libraryNote += "; target: 3 times at least"
+	}
+	const ageAlone = "age.Encrypt alone, same bytes"
+	return []Figure{
+		New(k.name+", the pass", Median(bare.mbps), "MB/s", note).Against(ageAlone, Median(alone.mbps)),
+		New(k.name+", the pass, sealed", Median(sealed.mbps), "MB/s", ageNote).Against(ageAlone, Median(alone.mbps)),
+		New(k.name+", the pass, sealed", Median(sealed.mbps), "MB/s", libraryNote).Against(k.library, Median(library.mbps)),
+	}, nil
 }
 
-func gzipped(dst io.Writer, src *os.File) error {
-	r, err := gzip.NewReader(bufio.NewReaderSize(src, buffer))
-	if err != nil {
-		return err
-	}
-	w := gzip.NewWriter(dst)
-	return errors.Join(copyCSV(w, r), w.Close())
-}
-
-func zstandard(dst io.Writer, src *os.File) error {
-	r, err := zstd.NewReader(src)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	w, err := zstd.NewWriter(dst)
-	if err != nil {
-		return err
-	}
-	return errors.Join(copyCSV(w, r), w.Close())
-}
-
-func copyJSON(dst io.Writer, src *os.File) error {
-	out := bufio.NewWriterSize(dst, buffer)
-	d, e := json.NewDecoder(bufio.NewReaderSize(src, buffer)), json.NewEncoder(out)
-	for {
-		var v map[string]any
-		if err := d.Decode(&v); err == io.EOF {
-			return out.Flush()
-		} else if err != nil {
-			return err
+// footprint is the memory of the pass over the formats whose files cannot be
+// generated while they are read.
+func (o TableOptions) footprint(ctx context.Context) ([]Figure, error) {
+	sizes := []int{max(1, o.Size/8), o.Size}
+	var at [2][]float64
+	var reports [2][]childReport
+	var names []string
+	for i, size := range sizes {
+		folder, err := os.MkdirTemp(o.Dir, "memory-")
+		if err != nil {
+			return nil, failed(err)
 		}
-		if err := e.Encode(v); err != nil {
-			return err
+		kinds, err := o.lay(folder, NewTable(int64(size)*MB, true))
+		if err != nil {
+			return nil, err
 		}
-	}
-}
-
-func copyParquet(dst io.Writer, src *os.File) error {
-	r, w := peer.NewGenericReader[row](src), peer.NewGenericWriter[row](dst)
-	defer r.Close()
-	rows := make([]row, 1000)
-	total := 0
-	for {
-		n, err := r.Read(rows)
-		if _, werr := w.Write(rows[:n]); werr != nil {
-			return werr
-		}
-		if total += n; total >= 100_000 {
-			total = 0
-			if err := w.Flush(); err != nil {
-				return err
+		for _, k := range kinds[1:] {
+			var peaks []float64
+			var r childReport
+			for run := range o.Runs {
+				o.say("memory: %s, %d MB as CSV, run %d of %d", k.name, size, run+1, o.Runs)
+				if r, err = child(ctx, o.Options, childTask{Few: true, Dir: o.Dir, File: k.file, Format: k.format}); err != nil {
+					return nil, fmt.Errorf("%s: %w", k.name, err)
+				}
+				peaks = append(peaks, float64(r.After)/(1<<20))
+			}
+			at[i], reports[i] = append(at[i], Median(peaks)), append(reports[i], r)
+			if i == 0 {
+				names = append(names, k.name)
 			}
 		}
-		if err == io.EOF {
-			return w.Close()
-		}
-		if err != nil {
-			return err
+		if err := os.RemoveAll(folder); err != nil {
+			return nil, failed(err)
 		}
 	}
+	var figures []Figure
+	for k, name := range names {
+		figures = append(figures, New(fmt.Sprintf("peak memory, %s, %d MB as CSV", name, sizes[1]), at[1][k], "MiB",
+			memoryNote(reports[1][k], o.Runs)+"; few raw classes; target: flat in the size").Against(fmt.Sprintf("the same pass at %d MB", sizes[0]), at[0][k]))
+	}
+	return figures, nil
 }
 
-// rate runs work o.Runs times and returns the median of n a second.
-func (o TableOptions) rate(ctx context.Context, what string, n float64, work func() error) (float64, error) {
-	var rates []float64
+// rates measures contenders in turn, o.Runs times each, and returns the median
+// of n a second for each.
+func (o TableOptions) rates(ctx context.Context, n float64, contenders ...*contender) ([]float64, error) {
+	taken := make([][]float64, len(contenders))
 	for run := range o.Runs {
-		o.say("run %d of %d: %s", run+1, o.Runs, what)
-		if err := ctx.Err(); err != nil {
-			return 0, sallyport.E("bench", sallyport.Canceled, err, "")
+		for i, c := range contenders {
+			if err := ctx.Err(); err != nil {
+				return nil, sallyport.E("bench", sallyport.Canceled, err, "")
+			}
+			o.say("run %d of %d: %s", run+1, o.Runs, c.name)
+			runtime.GC() // nobody pays for the one before
+			began := time.Now()
+			if err := c.run(); err != nil {
+				return nil, err
+			}
+			taken[i] = append(taken[i], n/time.Since(began).Seconds())
 		}
-		began := time.Now()
-		if err := work(); err != nil {
-			return 0, err
-		}
-		rates = append(rates, n/time.Since(began).Seconds())
 	}
-	return Median(slices.Clone(rates)), nil
+	medians := make([]float64, len(contenders))
+	for i, t := range taken {
+		medians[i] = Median(t)
+	}
+	return medians, nil
 }
