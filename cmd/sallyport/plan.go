@@ -336,8 +336,11 @@ func (c planCmd) show(w io.Writer, r *planning.Result, text string) error {
 				columns = append(columns, s)
 			}
 			answer := "yes"
-			if !row.Satisfied {
+			switch {
+			case !row.Satisfied:
 				answer = "NO"
+			case len(columns) == 0: // that nobody declared one does not mean that there is none
+				answer = "none declared"
 			}
 			rows = append(rows, []string{"(" + row.Letter + ")", row.Title, answer, list(columns)})
 		}
