@@ -123,9 +123,13 @@ func memoryNote(r childReport, runs int) string {
 		Machine(), Times(runs), peakMeans, float64(r.Before)/(1<<20), r.Records, r.Classes, census)
 }
 
+func errNoChild() error {
+	return sallyport.Errorf("bench", sallyport.Internal, "", "no command for a child process")
+}
+
 func child(ctx context.Context, o Options, t childTask) (r childReport, err error) {
 	if len(o.Child) == 0 {
-		return r, sallyport.Errorf("bench", sallyport.Internal, "", "no command for a child process")
+		return r, errNoChild()
 	}
 	task, err := json.Marshal(t)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -31,6 +32,14 @@ func (o TableOptions) check() error {
 	}
 	if o.Census < 1 {
 		return sallyport.Errorf("bench", sallyport.Invalid, "Count one record at least.", "a census of %d records", o.Census)
+	}
+	if len(o.Child) == 0 {
+		return errNoChild()
+	}
+	if o.Adult != "" {
+		if _, err := os.Stat(filepath.Join(o.Adult, "adult.csv")); err != nil {
+			return errNoAdult(err)
+		}
 	}
 	if o.Python != "" {
 		if _, err := exec.LookPath(o.Python); err != nil {

@@ -78,7 +78,7 @@ func (o TableOptions) adultTable() (*model.Table, error) {
 	read := func(name string) ([][]string, error) {
 		f, err := os.Open(filepath.Join(o.Adult, name))
 		if err != nil {
-			return nil, sallyport.E("bench", sallyport.NotFound, err, "Name the folder of adult.csv and its hierarchies with --adult.")
+			return nil, errNoAdult(err)
 		}
 		defer f.Close()
 		r := stdcsv.NewReader(f)
@@ -118,6 +118,10 @@ func (o TableOptions) adultTable() (*model.Table, error) {
 		}
 	}
 	return table, nil
+}
+
+func errNoAdult(err error) error {
+	return sallyport.E("bench", sallyport.NotFound, err, "Name the folder of adult.csv and its hierarchies with --adult.")
 }
 
 func adultHierarchy(column string) string { return "adult_hierarchy_" + column + ".csv" }
@@ -168,7 +172,7 @@ func (o TableOptions) search(ctx context.Context) ([]Figure, error) {
 func (o TableOptions) planAdult(ctx context.Context) (*planning.Result, error) {
 	f, err := os.Open(filepath.Join(o.Adult, "adult.csv"))
 	if err != nil {
-		return nil, sallyport.E("bench", sallyport.NotFound, err, "Name the folder of adult.csv and its hierarchies with --adult.")
+		return nil, errNoAdult(err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
@@ -225,7 +229,7 @@ func notes(size int) (lines [][]byte, naming int) {
 
 // matcher looks for identifiers in made-up notes of a ward.
 func (o TableOptions) matcher(ctx context.Context) ([]Figure, error) {
-	lines, naming := notes(2 * MB)
+	lines, naming := notes(min(2*MB, o.Size*MB/16))
 	size := 0
 	for _, line := range lines {
 		size += len(line)
@@ -270,7 +274,7 @@ func (o TableOptions) matcher(ctx context.Context) ([]Figure, error) {
 	if mails != naming {
 		return nil, sallyport.Errorf("bench", sallyport.Internal, "", "the matcher found %d of %d e-mail addresses", mails, naming)
 	}
-	f := New("matcher of identifiers", at[0], "MB/s", fmt.Sprintf("%s; %s; one core; %d types with check digits and words around, in %.0f MB of made-up notes, one in five with three identifiers; target: 20 times at least",
+	f := New("matcher of identifiers", at[0], "MB/s", fmt.Sprintf("%s; %s; one core; %d types with check digits and words around, in %.2g MB of made-up notes, one in five with three identifiers; target: 20 times at least",
 		Machine(), Times(o.Runs), identify.Count, float64(size)/MB))
 	return []Figure{f.Against(fmt.Sprintf("Go's regexp, %d patterns for the same types, one after another", len(identifiers)), at[1]),
 		f.Against("Go's regexp, the patterns as one", at[2])}, nil

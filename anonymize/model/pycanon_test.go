@@ -9,29 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-)
 
-// pycanon is an interpreter with the package of that name from PyPI, in the
-// virtual environment that ./check makes.
-func pycanon(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("SALLYPORT_TOOLS")
-	if dir == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(home, ".cache", "sallyport", "tools")
-	}
-	python := filepath.Join(dir, "python", "bin", "python3")
-	if out, err := exec.Command(python, "-c", "import pycanon").CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("pycanon is absent, and CI needs it: %v %s", err, out)
-		}
-		t.Skip("pycanon is absent: figures not checked against it")
-	}
-	return python
-}
+	"sallyport/internal/testkit"
+)
 
 const pycanonScript = `
 import json, sys
@@ -45,7 +25,7 @@ print(json.dumps({"k": int(a.k_anonymity(d, q)), "l": int(a.l_diversity(d, q, s)
 
 // What the search answers is measured by a program that is not ours.
 func TestPycanonAgrees(t *testing.T) {
-	python := pycanon(t)
+	python := testkit.Python(t, "pandas", "pycanon")
 	table := adult(t, true)
 	counts := table.SensitiveCounts(0)
 	equal := NewEqualDistance(counts)

@@ -7,30 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// duckdb is an interpreter with the package of that name from PyPI, in the
-// virtual environment that ./check makes. It reads and writes Parquet with code
-// of its own.
-func duckdb(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("SALLYPORT_TOOLS")
-	if dir == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(home, ".cache", "sallyport", "tools")
-	}
-	python := filepath.Join(dir, "python", "bin", "python3")
-	if out, err := exec.Command(python, "-c", "import duckdb").CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("duckdb is absent, and CI needs it: %v %s", err, out)
-		}
-		t.Skip("duckdb is absent: files not read and written by it")
-	}
-	return python
-}
+	"sallyport/internal/testkit"
+)
 
 // sql runs statements, and returns the result of each, a row a line.
 func sql(t *testing.T, python string, statements ...string) []string {
@@ -68,7 +47,7 @@ const table = `select
 
 // What DuckDB wrote and we copied, DuckDB reads as it was: types, nulls, values.
 func TestDuckDBReadsACopy(t *testing.T) {
-	python := duckdb(t)
+	python := testkit.Python(t, "duckdb")
 	for _, options := range []string{
 		"codec 'uncompressed'", "codec 'snappy', row_group_size 2048", "codec 'gzip'", "codec 'zstd'", "codec 'lz4_raw'", "codec 'brotli'",
 		"codec 'zstd', parquet_version v2",
@@ -125,7 +104,7 @@ func firstDifference(a, b string) string {
 
 // What we say of a value is what DuckDB says when asked for text.
 func TestDuckDBAgreesOnText(t *testing.T) {
-	python := duckdb(t)
+	python := testkit.Python(t, "duckdb")
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in.parquet"), filepath.Join(dir, "out.parquet")
 	sql(t, python, fmt.Sprintf("copy (%s) to '%s' (format parquet)", table, in))
@@ -181,7 +160,7 @@ func TestDuckDBAgreesOnText(t *testing.T) {
 
 // Values that a transform changed are of their type, or null.
 func TestDuckDBReadsChangedValues(t *testing.T) {
-	python := duckdb(t)
+	python := testkit.Python(t, "duckdb")
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in.parquet"), filepath.Join(dir, "out.parquet")
 	sql(t, python, fmt.Sprintf("copy (select 1 as a, date '2020-01-01' as b, 'x' as c, {'x': 1.5::decimal(4,2), 'y': 'y'} as s, [1, 2] as l union all select 2, null, null, null, null) to '%s' (format parquet)", in))

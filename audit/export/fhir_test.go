@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/internal/testkit"
 )
 
 // What follows states, as tables, what R4 and BALP ask of an AuditEvent.
@@ -350,7 +352,7 @@ func TestFHIRValidatorFinds(t *testing.T) {
 // (PyPI), which are generated from HL7's own definitions. They are those of R4B,
 // whose AuditEvent is R4's.
 func TestFHIRModels(t *testing.T) {
-	py := python(t, "fhir.resources")
+	py := testkit.Python(t, "fhir.resources")
 	out, _ := exported(t, FHIR, records())
 	bundle, _ := exported(t, FHIRBundle, records())
 	script := `

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sallyport/internal/testkit"
 )
 
 // crateNodes are the entities of a crate by ID.
@@ -110,7 +112,7 @@ func TestROCrate(t *testing.T) {
 
 // TestROCrateOpens reads a crate with the library of RO-Crate's own people.
 func TestROCrateOpens(t *testing.T) {
-	py := python(t, "rocrate")
+	py := testkit.Python(t, "rocrate")
 	dir := t.TempDir()
 	out, _ := exported(t, ROCrate, records())
 	if err := os.WriteFile(filepath.Join(dir, "ro-crate-metadata.json"), []byte(out), 0o600); err != nil {
@@ -129,24 +131,6 @@ for e in c.root_dataset["mentions"]:
 	if want := "#job-one ada features " + hex64(testSource)[:8]; !strings.Contains(string(got), want) {
 		t.Errorf("the library read %s, want %s", got, want)
 	}
-}
-
-// python is an interpreter with a package of PyPI, as ./check makes it.
-func python(t *testing.T, pkg string) string {
-	t.Helper()
-	dir := os.Getenv("SALLYPORT_TOOLS")
-	if dir == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(home, ".cache", "sallyport", "tools")
-	}
-	py := filepath.Join(dir, "python", "bin", "python3")
-	if exec.CommandContext(t.Context(), py, "-c", "import "+pkg).Run() != nil {
-		absent(t, "the Python package "+pkg)
-	}
-	return py
 }
 
 // absent skips a test by the name of what it needs, and fails it under CI.

@@ -20,6 +20,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"sallyport/gateway/control"
+	"sallyport/internal/testkit"
 )
 
 // s3Lab is a real gateway with an S3 door, and an access key for it.
@@ -85,20 +86,6 @@ func need(t *testing.T, program string) string {
 	}
 	t.Skipf("needs %s", program)
 	return ""
-}
-
-// python is an interpreter with the S3 clients of PyPI, as ./check makes it.
-func python(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("SALLYPORT_TOOLS")
-	if dir == "" {
-		cache, err := os.UserHomeDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(cache, ".cache", "sallyport", "tools")
-	}
-	return need(t, filepath.Join(dir, "python", "bin", "python3"))
 }
 
 // TestS3Clients runs the clients that researchers have, unchanged, against a
@@ -190,7 +177,7 @@ func TestS3Clients(t *testing.T) {
 		do("del", "s3://scratch/s3cmd/p.csv")
 	})
 	t.Run("python", func(t *testing.T) {
-		py := python(t)
+		py := testkit.Python(t, "boto3", "s3fs", "pandas", "duckdb")
 		s := &s3Lab{&lab{t: t}, s.client, s.endpoint, s.env}
 		out := s.run(py, "-c", `
 import os, io, boto3, pandas, s3fs, duckdb
