@@ -444,6 +444,12 @@ func (p *planner) count() error {
 		if p.Target.L > 1 {
 			p.shapes = append(p.shapes, model.DistinctDiversity{Attribute: i, L: p.Target.L})
 		}
+		if p.Target.EntropyL > 1 {
+			p.shapes = append(p.shapes, model.EntropyDiversity{Attribute: i, L: p.Target.EntropyL})
+		}
+		if p.Target.RecursiveL > 1 {
+			p.shapes = append(p.shapes, model.RecursiveDiversity{Attribute: i, C: p.Target.RecursiveC, L: p.Target.RecursiveL})
+		}
 		if p.Target.T > 0 && p.Target.T < 1 {
 			p.shapes = append(p.shapes, model.Closeness{Attribute: i, T: p.Target.T, Distance: model.NewEqualDistance(t.SensitiveCounts(i))})
 		}
@@ -486,6 +492,9 @@ func (p *planner) finish(format string) (*Result, error) {
 		}
 	}
 	r.Columns = p.choices
+	if p.Target.strict() {
+		r.Notes = append(r.Notes, "Entropy and recursive diversity are reached by generalizing alone: the pass keeps records back by k, l and t. On a table that grows, plan again.")
+	}
 	if p.Target.classes() && len(p.quasi) > 0 {
 		r.File.Suppress = &Suppress{K: max(1, p.Target.K), L: p.Target.L, T: p.Target.T, Limit: p.Target.Limit}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -68,7 +69,8 @@ func none(string) (io.ReadCloser, error) { return nil, io.EOF }
 
 // A plan's classes, made by the pass itself, are counted anew here.
 func TestPlanDoesWhatItSays(t *testing.T) {
-	for _, target := range []string{"k=2", "k=5, keep age useful", "k=10, l=2, limit=0", "k=3, t=0.4, limit=10%", "k=5, l=2, Safe Harbor, keep age useful"} {
+	for _, target := range []string{"k=2", "k=5, keep age useful", "k=10, l=2, limit=0", "k=3, t=0.4, limit=10%", "k=5, l=2, Safe Harbor, keep age useful",
+		"k=3, entropy l=2.5", "recursive c=2 l=2, keep age useful"} {
 		t.Run(target, func(t *testing.T) {
 			table := ward(400)
 			r := mustPlan(t, table, target, nil)
@@ -79,7 +81,7 @@ func TestPlanDoesWhatItSays(t *testing.T) {
 					quasi = append(quasi, i)
 				}
 			}
-			classes, secrets := map[string]int64{}, map[string]map[string]bool{}
+			classes, secrets := map[string]int64{}, map[string]map[string]float64{}
 			secret := slices.Index(out[0], "diagnosis")
 			for _, line := range out[1:] {
 				var key strings.Builder
@@ -88,13 +90,25 @@ func TestPlanDoesWhatItSays(t *testing.T) {
 				}
 				classes[key.String()]++
 				if secrets[key.String()] == nil {
-					secrets[key.String()] = map[string]bool{}
+					secrets[key.String()] = map[string]float64{}
 				}
-				secrets[key.String()][line[secret]] = true
+				secrets[key.String()][line[secret]]++
 			}
 			for key, n := range classes {
 				if n < r.Target.K || int64(len(secrets[key])) < r.Target.L {
 					t.Errorf("a class of %d records and %d diagnoses", n, len(secrets[key]))
+				}
+				entropy, rest, most := 0.0, 0.0, 0.0
+				for _, m := range secrets[key] {
+					entropy -= m / float64(n) * math.Log(m/float64(n))
+					rest, most = rest+m, max(most, m)
+				}
+				if math.Exp(entropy) < r.Target.EntropyL-1e-9 {
+					t.Errorf("a class of entropy %g-diversity", math.Exp(entropy))
+				}
+				// For L = 2, all but the most frequent are the tail.
+				if r.Target.RecursiveL == 2 && !(most < r.Target.RecursiveC*(rest-most)) {
+					t.Errorf("a class with %g of %g records of one diagnosis", most, rest)
 				}
 			}
 			if int64(len(classes)) != r.Chosen.Classes || report.Suppressed != r.Chosen.Suppressed || report.After.SmallestClass != r.Chosen.SmallestClass {

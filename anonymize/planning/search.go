@@ -67,6 +67,9 @@ func (p *planner) search(ctx context.Context, k int64) (Point, error) {
 	if p.Target.T > 0 && p.Target.T < 1 && p.Target.Limit > 0 {
 		limits = append(limits, p.Target.Limit/2, p.Target.Limit/4, 0)
 	}
+	if p.Target.strict() {
+		limits = []float64{0}
+	}
 	for _, limit := range limits {
 		goal := model.Goal{Criteria: criteria, Limit: limit, Loss: p.loss}
 		s, err := model.Search(ctx, p.table, goal)

@@ -21,10 +21,16 @@ const DefaultLimit = 0.04
 
 // Target is what a plan must reach, and what it should spare.
 type Target struct {
-	K          int64   `json:"k"` // records a class has at least; 0 or 1: not asked
-	L          int64   `json:"l,omitempty"`
-	T          float64 `json:"t,omitempty"` // 0: not asked
-	Limit      float64 `json:"limit"`       // share of records that may stay behind
+	K int64   `json:"k"` // records a class has at least; 0 or 1: not asked
+	L int64   `json:"l,omitempty"`
+	T float64 `json:"t,omitempty"` // 0: not asked
+	// Entropy and recursive (C, L)-diversity; an L of 0 or 1 is not asked. They
+	// are reached by generalizing alone, whatever the limit: the pass keeps
+	// records back by k, l and t.
+	EntropyL   float64 `json:"entropy_l,omitempty"`
+	RecursiveC float64 `json:"recursive_c,omitempty"`
+	RecursiveL int64   `json:"recursive_l,omitempty"`
+	Limit      float64 `json:"limit"` // share of records that may stay behind
 	SafeHarbor bool    `json:"safe_harbor,omitempty"`
 	Keep       []Keep  `json:"keep,omitempty"`
 }
@@ -35,10 +41,12 @@ type Keep struct {
 	Weight float64 `json:"weight"`
 }
 
-const targetHint = `Write clauses with commas between: k=5, l=2, t=0.3, limit=4%, Safe Harbor, keep COLUMN useful.`
+const targetHint = `Write clauses with commas between: k=5, l=2, t=0.3, entropy l=2.5, recursive c=3 l=2, limit=4%, Safe Harbor, keep COLUMN useful.`
 
 var (
 	assigned = regexp.MustCompile(`^(?i)(k|l|t|limit)(?:\s*=\s*|\s+)(\S+(?:\s*%)?)$`)
+	entropic = regexp.MustCompile(`^(?i)entropy\s+l\s*=\s*(\S+)$`)
+	recurs   = regexp.MustCompile(`^(?i)recursive\s+c\s*=\s*(\S+)\s+l\s*=\s*(\S+)$`)
 	named    = regexp.MustCompile(`^(?i)(\S+)-(anonymity|anonymous|diversity|diverse|closeness|close)$`)
 	harbor   = regexp.MustCompile(`^(?i)(?:hipaa\s+)?safe[ _-]?harbou?r$`)
 	kept     = regexp.MustCompile(`^(?i)keep\s+(.+?)(?:\s+useful)?$`)
@@ -62,11 +70,15 @@ func ParseTarget(text string) (Target, error) {
 		if clause = strings.TrimSpace(clause); clause == "" {
 			return bad("a clause is empty")
 		}
-		what, value := "", ""
+		what, value, second := "", "", ""
 		if m := assigned.FindStringSubmatch(clause); m != nil {
 			what, value = strings.ToLower(m[1]), m[2]
 		} else if m := named.FindStringSubmatch(clause); m != nil {
 			what, value = map[byte]string{'a': "k", 'd': "l", 'c': "t"}[strings.ToLower(m[2])[0]], m[1]
+		} else if m := entropic.FindStringSubmatch(clause); m != nil {
+			what, value = "entropy l", m[1]
+		} else if m := recurs.FindStringSubmatch(clause); m != nil {
+			what, value, second = "recursive", m[1], m[2]
 		} else if harbor.MatchString(clause) {
 			what = "Safe Harbor"
 		} else if m := kept.FindStringSubmatch(clause); m != nil {
@@ -96,6 +108,12 @@ func ParseTarget(text string) (Target, error) {
 			t.L, err = count(value)
 		case "t":
 			t.T, err = share(value)
+		case "entropy l":
+			t.EntropyL, err = positive(value)
+		case "recursive":
+			if t.RecursiveC, err = positive(value); err == nil {
+				t.RecursiveL, err = count(second)
+			}
 		case "limit":
 			t.Limit, err = share(value)
 		default:
@@ -155,6 +173,14 @@ func count(s string) (int64, error) {
 	return n, nil
 }
 
+func positive(s string) (float64, error) {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(f > 0 && f <= 1e9) {
+		return 0, fmt.Errorf("a number above 0 is expected")
+	}
+	return f, nil
+}
+
 // share reads 0.04 or 4%.
 func share(s string) (float64, error) {
 	digits, percent := strings.CutSuffix(s, "%")
@@ -177,6 +203,8 @@ func (t Target) check() error {
 	switch {
 	case t.K < 0 || t.L < 0:
 		return bad("k and l are at least 1")
+	case !(t.EntropyL >= 0 && t.EntropyL <= 1e9) || !(t.RecursiveC >= 0 && t.RecursiveC <= 1e9) || t.RecursiveL < 0:
+		return bad("entropy and recursive diversity are asked for by numbers above 0")
 	case math.IsNaN(t.T) || t.T < 0 || t.T > 1:
 		return bad("t is above 0, and at most 1")
 	case math.IsNaN(t.Limit) || t.Limit < 0 || t.Limit > 1:
@@ -194,7 +222,10 @@ func (t Target) check() error {
 func (t Target) classes() bool { return t.K > 1 || t.diversity() }
 
 // diversity says that the target asks something of sensitive columns.
-func (t Target) diversity() bool { return t.L > 1 || t.T > 0 && t.T < 1 }
+func (t Target) diversity() bool { return t.L > 1 || t.T > 0 && t.T < 1 || t.strict() }
+
+// strict says that the target asks for what only generalizing reaches.
+func (t Target) strict() bool { return t.EntropyL > 1 || t.RecursiveL > 1 }
 
 // String is the target as [ParseTarget] reads it.
 func (t Target) String() string {
@@ -207,6 +238,12 @@ func (t Target) String() string {
 	}
 	if t.T > 0 && t.T < 1 {
 		s = append(s, "t="+float(t.T))
+	}
+	if t.EntropyL > 1 {
+		s = append(s, "entropy l="+float(t.EntropyL))
+	}
+	if t.RecursiveL > 1 {
+		s = append(s, fmt.Sprintf("recursive c=%s l=%d", float(t.RecursiveC), t.RecursiveL))
 	}
 	s = append(s, "limit="+float(t.Limit))
 	if t.SafeHarbor {

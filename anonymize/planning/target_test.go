@@ -43,6 +43,9 @@ func TestParseTargetSaysWhatIsWrong(t *testing.T) {
 		"k=5, k=6":                      "k is given twice",
 		"k=5, 6-anonymity":              "k is given twice",
 		"t=2":                           "t: a share",
+		"entropy l=0":                   "entropy l: a number",
+		"recursive c=x l=2":             "recursive: a number",
+		"recursive c=3 l=0":             "recursive: a whole number",
 		"limit=-1":                      "limit: a share",
 		"t=NaN":                         "t: a share",
 		"make it safe":                  `"make it safe" is no clause`,
@@ -67,6 +70,10 @@ func TestTargetReadsWhatItPrints(t *testing.T) {
 		want := planning.Target{
 			K: rapid.Int64Range(1, 1000).Draw(t, "k"), L: rapid.SampledFrom([]int64{0, 2, 5}).Draw(t, "l"),
 			T: rapid.SampledFrom([]float64{0, .1, .25}).Draw(t, "t"), Limit: rapid.Float64Range(0, 1).Draw(t, "limit"), SafeHarbor: rapid.Bool().Draw(t, "harbor"),
+			EntropyL: rapid.SampledFrom([]float64{0, 2, 2.5}).Draw(t, "entropy"),
+		}
+		if rapid.Bool().Draw(t, "recursive") {
+			want.RecursiveC, want.RecursiveL = .5, 3
 		}
 		for _, name := range rapid.SliceOfNDistinct(rapid.StringMatching(`[a-zA-Z_,;= ]{0,6}[a-z]`), 0, 3, rapid.ID).Draw(t, "keep") {
 			want.Keep = append(want.Keep, planning.Keep{Column: name, Weight: rapid.SampledFrom([]float64{10, .5, 3}).Draw(t, "weight")})
@@ -75,7 +82,7 @@ func TestTargetReadsWhatItPrints(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", want, err)
 		}
-		if got.K != want.K || got.L != want.L || got.T != want.T || got.Limit != want.Limit || got.SafeHarbor != want.SafeHarbor || !slices.Equal(got.Keep, want.Keep) {
+		if got.K != want.K || got.L != want.L || got.T != want.T || got.Limit != want.Limit || got.SafeHarbor != want.SafeHarbor || got.EntropyL != want.EntropyL || got.RecursiveC != want.RecursiveC || got.RecursiveL != want.RecursiveL || !slices.Equal(got.Keep, want.Keep) {
 			t.Fatalf("%s: got %+v, want %+v", want, got, want)
 		}
 	})
