@@ -48,7 +48,7 @@ func TestTablesFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := bench.TableOptions{Options: bench.Options{Size: 1, Big: 2, Runs: 1, Dir: t.TempDir(), Child: []string{self}}, Census: 400_000, Python: interpreter(t)}
+	o := bench.TableOptions{Options: bench.Options{Size: 1, Big: 2, Runs: 1, Dir: t.TempDir(), Child: []string{self}}, Census: 150_000, Python: interpreter(t)}
 	var progress bytes.Buffer
 	o.Progress = &progress
 	if _, err := os.Stat(adultDir); err == nil {
@@ -138,7 +138,7 @@ func TestTablesFigures(t *testing.T) {
 }
 
 func TestTableOptionsAreChecked(t *testing.T) {
-	good := bench.TableOptions{Options: bench.Options{Size: 1, Big: 2, Runs: 1, Dir: t.TempDir()}, Census: 1000}
+	good := bench.TableOptions{Options: bench.Options{Size: 1, Big: 2, Runs: 1, Dir: t.TempDir(), Child: []string{"child"}}, Census: 1000}
 	for name, c := range map[string]struct {
 		spoil func(*bench.TableOptions)
 		want  sallyport.Kind
@@ -149,7 +149,7 @@ func TestTableOptionsAreChecked(t *testing.T) {
 		"no such Python":        {func(o *bench.TableOptions) { o.Python = filepath.Join(o.Dir, "python3") }, sallyport.NotFound},
 		"no such Adult":         {func(o *bench.TableOptions) { o.Adult = filepath.Join(o.Dir, "adult") }, sallyport.NotFound},
 		"no such folder":        {func(o *bench.TableOptions) { o.Dir = filepath.Join(o.Dir, "none") }, sallyport.Unavailable},
-		"no command of a child": {func(o *bench.TableOptions) {}, sallyport.Internal},
+		"no command of a child": {func(o *bench.TableOptions) { o.Child = nil }, sallyport.Internal},
 	} {
 		o := good
 		c.spoil(&o)
