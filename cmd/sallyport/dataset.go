@@ -28,6 +28,7 @@ type datasetScanCmd struct {
 	File  string `arg:"" help:"The file to look at."`
 	Owner string `default:"steward" help:"Owner for the proposed entry."`
 	Entry bool   `help:"Print only the proposed entry, as YAML."`
+	dialect
 }
 
 func (datasetScanCmd) Help() string {
@@ -38,7 +39,7 @@ func (datasetScanCmd) Help() string {
 }
 
 func (c datasetScanCmd) Run(a *app) error {
-	prof, err := scanFile(a.ctx, c.File)
+	prof, err := scanFile(a.ctx, c.File, c.Format)
 	if err != nil {
 		return err
 	}
@@ -105,17 +106,26 @@ func datasetID(file string) string {
 	return id
 }
 
-func scanFile(ctx context.Context, file string) (anonymize.Profile, error) {
+func scanFile(ctx context.Context, file, format string) (anonymize.Profile, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return anonymize.Profile{}, sallyport.E("scan", sallyport.NotFound, err, "Name a file.")
 	}
 	defer f.Close()
-	return scan(ctx, f)
+	return scan(ctx, f, format)
 }
 
-// scan finds the format by its head and profiles the file.
-func scan(ctx context.Context, src anonymize.Source) (anonymize.Profile, error) {
+// scan profiles a file of a declared format, or of the one that its head shows.
+func scan(ctx context.Context, src anonymize.Source, format string) (anonymize.Profile, error) {
+	if format != "" {
+		f, err := newRunner().Format(format)
+		if err != nil {
+			return anonymize.Profile{}, err
+		}
+		p, err := anonymize.Scan(ctx, f, src, 0)
+		p.Format = format // with its options
+		return p, err
+	}
 	head := make([]byte, anonymize.HeadSize)
 	n, err := src.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
@@ -138,6 +148,7 @@ type datasetAddCmd struct {
 	Sensitivity string   `enum:"public,internal,confidential,restricted" default:"confidential" help:"public, internal, confidential or restricted."`
 	Purpose     []string `default:"research" help:"What it may be used for."`
 	Residency   []string `help:"Regions where it may be processed; none means anywhere."`
+	dialect
 }
 
 func (datasetAddCmd) Help() string {
@@ -170,7 +181,7 @@ func (c datasetAddCmd) Run(a *app) error {
 		return err
 	}
 	defer obj.Close()
-	prof, err := scan(a.ctx, obj)
+	prof, err := scan(a.ctx, obj, c.Format)
 	if err != nil {
 		return err
 	}

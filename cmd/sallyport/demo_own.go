@@ -29,7 +29,7 @@ func (c demoCmd) ownData(ctx context.Context, cfg *Config, cat *catalog.Catalog,
 		return "", err
 	}
 	v.begin("scan", key)
-	prof, err := scanFile(ctx, c.Data)
+	prof, err := scanFile(ctx, c.Data, "")
 	if err != nil {
 		return "", err
 	}

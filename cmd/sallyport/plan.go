@@ -40,6 +40,7 @@ type planCmd struct {
 	Curve  string `placeholder:"CURVE.html" help:"Draw the curve of risk and utility there."`
 	Force  bool   `help:"Replace files that exist."`
 	Memory int64  `default:"512" placeholder:"MIB" help:"Memory for counting the table, in MiB."`
+	dialect
 }
 
 func (planCmd) Help() string {
@@ -71,13 +72,16 @@ func (c planCmd) Run(a *app) error {
 	if err != nil {
 		return sallyport.E("plan", sallyport.Unavailable, err, "")
 	}
-	format, err := formatOf("plan", f)
+	format, err := c.of("plan", f)
 	if err != nil {
 		return err
 	}
 	r, err := planning.Make(a.ctx, format, io.NewSectionReader(f, 0, info.Size()), o)
 	if err != nil {
 		return err
+	}
+	if c.Format != "" {
+		r.File.Format = c.Format // with its options
 	}
 	if err := c.hierarchies(r, o); err != nil {
 		return err

@@ -32,6 +32,7 @@ type riskCmd struct {
 	Contribution bool     `help:"Also measure what each column adds to the risk."`
 	Memory       byteSize `default:"512MiB" placeholder:"SIZE" help:"Memory to use, about (${default})."`
 	Spill        string   `placeholder:"FOLDER" help:"Folder, on a disk, for what does not fit in memory, encrypted; otherwise the system's for temporary files."`
+	dialect
 }
 
 func (riskCmd) Help() string {
@@ -135,7 +136,7 @@ func (c riskCmd) measure(ctx context.Context, progress *riskProgress) (m *measur
 		}
 	}()
 	counts := risk.Options{Memory: risk.NewMemory(int64(c.Memory) / 2), Dir: dir}
-	t := &riskTable{quasi: c.Quasi, sensitive: c.Sensitive, hash: risk.NewHasher(), progress: progress}
+	t := &riskTable{dialect: c.dialect, quasi: c.Quasi, sensitive: c.Sensitive, hash: risk.NewHasher(), progress: progress}
 	defer func() { err = errors.Join(err, t.close()) }()
 	if c.Contribution && len(c.Quasi) > 1 {
 		for range c.Quasi {
@@ -197,7 +198,7 @@ func (c riskCmd) againstPopulation(ctx context.Context, m *measured, t *riskTabl
 			return err
 		}
 	} else {
-		people := &riskTable{quasi: c.Quasi, hash: t.hash, census: risk.NewCensus(counts), progress: t.progress}
+		people := &riskTable{dialect: c.dialect, quasi: c.Quasi, hash: t.hash, census: risk.NewCensus(counts), progress: t.progress}
 		defer func() { err = errors.Join(err, people.close()) }()
 		if err := people.read(ctx, c.Population); err != nil {
 			return err
@@ -238,6 +239,7 @@ type riskTable struct {
 	hash      *risk.Hasher
 	census    *risk.Census
 	without   []*risk.Census // by quasi-identifier that is left out
+	dialect   dialect
 
 	places   []int
 	value    []int
@@ -258,7 +260,7 @@ func (t *riskTable) read(ctx context.Context, file string) error {
 		return sallyport.E("risk", sallyport.NotFound, err, "Name a file.")
 	}
 	defer f.Close()
-	format, err := formatOf("risk", f)
+	format, err := t.dialect.of("risk", f)
 	if err != nil {
 		return err
 	}
@@ -298,6 +300,19 @@ func (f *countedFile) Read(b []byte) (int, error) {
 	n, err := f.File.Read(b)
 	f.read.Add(int64(n))
 	return n, err
+}
+
+// dialect is how a file is written, where its first bytes do not tell.
+type dialect struct {
+	Format string `placeholder:"FORMAT" help:"Its format, with options where it needs them: csv;encoding=windows-1252 (docs/tables.md); found by its first bytes otherwise."`
+}
+
+// of returns the declared format, or the one that the file's first bytes show.
+func (d dialect) of(op string, f *os.File) (anonymize.Format, error) {
+	if d.Format != "" {
+		return newRunner().Format(d.Format)
+	}
+	return formatOf(op, f)
 }
 
 // formatOf finds a source's format by its head. A table of one column has no
