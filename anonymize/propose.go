@@ -15,9 +15,9 @@ import (
 // or its start or end where it is marked with *.
 var (
 	nameWords    = []string{"name*", "surname", "firstname", "lastname", "forename", "vorname", "nachname"}
-	contactWords = []string{"email*", "mail", "phone*", "tel", "telephone", "telefon", "mobile", "fax", "address", "street", "adresse", "strasse", "url", "ip", "iban"}
+	contactWords = []string{"email*", "mail", "phone*", "tel", "telephone", "telecom", "telefon", "mobile", "fax", "address", "street", "adresse", "strasse", "url", "ip", "iban"}
 	traceWords   = []string{"vin", "vehicle", "plate", "kennzeichen", "imei", "udi", "biometric*", "fingerprint", "voiceprint", "iris", "photo", "picture", "foto", "passport", "mac", "website", "homepage"}
-	idWords      = []string{"id", "ids", "uid", "uuid", "guid", "mrn", "ssn", "pid", "nhs", "patientid", "personid", "subject", "patient", "case", "record", "account", "insurance", "licence", "license", "passport", "serial", "code", "number", "nr", "no"}
+	idWords      = []string{"id", "ids", "identifier", "uid", "uuid", "guid", "mrn", "ssn", "pid", "nhs", "patientid", "personid", "subject", "patient", "case", "record", "account", "insurance", "licence", "license", "passport", "serial", "code", "number", "nr", "no"}
 	birthWords   = []string{"birth*", "dob", "born", "geburt*"}
 	placeWords   = []string{"zip*", "postal", "postcode", "plz", "city", "town", "county", "state", "region", "country", "place", "district", "ort", "land", "latitude", "longitude", "lat", "lon"}
 	personWords  = []string{"age", "alter", "sex", "gender", "geschlecht", "race", "ethnic*", "marital", "education", "occupation", "profession", "job", "workclass", "nationality", "religion", "language", "height", "native", "employer", "hospital", "ward", "admission", "admitted", "discharge*", "visit", "death"}
