@@ -136,6 +136,30 @@ func (p *passage) pass(ctx context.Context, a admitted, w io.Writer, src store.O
 	return done, err
 }
 
+// Described returns what a job's pass was to do, did and measured, and the
+// digest of the report of it that is on record.
+func (g *Gateway) Described(id sallyport.JobID) (DescribedJob, error) {
+	if _, err := g.journal.Job(id); err != nil {
+		return DescribedJob{}, err
+	}
+	var h held
+	ok, err := g.journal.done(id, "hold", &h)
+	if err == nil && (!ok || h.Described == "") {
+		err = sallyport.Errorf("job report", sallyport.NotFound, "`sallyport job show` says how far it came; a job that policy denied at door 1 has none.", "no pass of job %s was made", id)
+	}
+	if err != nil {
+		return DescribedJob{}, err
+	}
+	p := &passage{g: g, job: Job{Request: Request{ID: id}}}
+	return DescribedJob{p.described(h.admitted, passed{plan: h.plan(), report: h.Report}), h.Described}, nil
+}
+
+// DescribedJob is what a report is made of, and the digest of the one on record.
+type DescribedJob struct {
+	Described
+	ReleaseReport sallyport.Digest `json:"release_report"`
+}
+
 func (p *passage) described(a admitted, done passed) Described {
 	return Described{Job: p.job.ID, Project: a.Admission.Project, Purpose: a.Admission.Purpose, Policy: a.Admit.Policy, Time: a.Admission.Time,
 		Plan: done.plan, Report: done.report}

@@ -20,23 +20,19 @@ type jobReportCmd struct {
 }
 
 func (jobReportCmd) Help() string {
-	return `The release report says what was done to each field, how easily people were and are recognized, and how the release stands to HIPAA Safe Harbor, whether it left or was refused. It is made again from the log, which is a reading and recorded; that it is the same as the one then is checked by the digest on record.
+	return `The release report says what was done to each field, how easily people were and are recognized, and how the release stands to HIPAA Safe Harbor, whether it left or was refused. It is made again from what the gateway kept of the job, for those who may see the job; or, where no gateway runs and with --db, from the log, which is a reading and recorded. That it is the same as the one then is checked by the digest on record.
 
   sallyport job report burst -o burst.html
   sallyport job report burst -o burst.json`
 }
 
 func (c jobReportCmd) Run(a *app) error {
-	l, err := a.readLog(c.reading)
+	d, err := c.described(a)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	d, want, err := c.find(a, l)
-	if err != nil {
-		return err
-	}
-	doc, err := describe(d)
+	want := d.ReleaseReport
+	doc, err := describe(d.Described)
 	if err != nil {
 		return err
 	}
@@ -77,26 +73,45 @@ func (c jobReportCmd) Run(a *app) error {
 	return nil
 }
 
-// find returns what the job's latest pass was described by, and the digest of
-// its report.
-func (c jobReportCmd) find(a *app, l *logReader) (d gateway.Described, digest sallyport.Digest, err error) {
+// described asks the gateway, or the log where none runs.
+func (c jobReportCmd) described(a *app) (d gateway.DescribedJob, err error) {
+	if c.DB == "" {
+		cfg, err := loadConfig(a.config)
+		if err != nil {
+			return d, err
+		}
+		client, err := a.running(cfg)
+		if err != nil {
+			return d, err
+		}
+		if client != nil {
+			return client.Described(a.ctx, sallyport.JobID(c.Job))
+		}
+	}
+	l, err := a.readLog(c.reading)
+	if err != nil {
+		return d, err
+	}
+	defer l.Close()
+	return c.find(a, l)
+}
+
+// find returns what the job's latest pass was described by.
+func (c jobReportCmd) find(a *app, l *logReader) (d gateway.DescribedJob, err error) {
 	for r, err := range l.Records(a.ctx, audit.Filter{Job: sallyport.JobID(c.Job)}) {
 		if err != nil {
-			return d, "", err
+			return d, err
 		}
-		var facts struct {
-			gateway.Described
-			ReleaseReport sallyport.Digest `json:"release_report"`
-		}
+		var facts gateway.DescribedJob
 		if r.Entry.Phase != audit.Outcome || json.Unmarshal(r.Entry.Detail, &facts) != nil || facts.ReleaseReport == "" {
 			continue
 		}
-		d, digest = facts.Described, facts.ReleaseReport
+		d = facts
 	}
-	if digest == "" {
-		return d, "", sallyport.Errorf("job report", sallyport.NotFound, "`sallyport job show` says how far it came; a job that policy denied at door 1 has none.", "no pass of job %q is on record", c.Job)
+	if d.ReleaseReport == "" {
+		return d, sallyport.Errorf("job report", sallyport.NotFound, "`sallyport job show` says how far it came; a job that policy denied at door 1 has none.", "no pass of job %q is on record", c.Job)
 	}
-	return d, digest, nil
+	return d, nil
 }
 
 // describe makes the release report of a pass. What it is made from goes

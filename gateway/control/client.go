@@ -60,6 +60,11 @@ func (c *Client) Job(ctx context.Context, id sallyport.JobID) (job gateway.Job, 
 	return job, c.call(ctx, "GET", "/v1/jobs/"+url.PathEscape(string(id)), nil, &job)
 }
 
+// Described returns what a job's release report is made of.
+func (c *Client) Described(ctx context.Context, id sallyport.JobID) (d gateway.DescribedJob, err error) {
+	return d, c.call(ctx, "GET", "/v1/jobs/"+url.PathEscape(string(id))+"/described", nil, &d)
+}
+
 // Cancel gives a job up and returns it as it ended.
 func (c *Client) Cancel(ctx context.Context, id sallyport.JobID, as string) (job gateway.Job, err error) {
 	return job, c.call(ctx, "POST", "/v1/jobs/"+url.PathEscape(string(id))+"/cancel?as="+url.QueryEscape(as), nil, &job)

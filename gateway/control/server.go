@@ -50,6 +50,7 @@ func New(g *gateway.Gateway, people *identity.Directory, enroller Enroller, acce
 	mux.HandleFunc("GET /v1/jobs", s.jobs)
 	mux.HandleFunc("GET /v1/jobs/{id}", s.job)
 	mux.HandleFunc("GET /v1/jobs/{id}/events", s.events)
+	mux.HandleFunc("GET /v1/jobs/{id}/described", s.described)
 	mux.HandleFunc("GET /v1/jobs/{id}/result", s.content((*gateway.Gateway).OpenResult))
 	mux.HandleFunc("GET /v1/jobs/{id}/log", s.content((*gateway.Gateway).OpenLog))
 	mux.HandleFunc("POST /v1/jobs/{id}/cancel", s.cancel)
@@ -176,6 +177,20 @@ func (s *Server) job(w http.ResponseWriter, r *http.Request) {
 	if job, ok := s.visible(w, r); ok {
 		answer(w, job)
 	}
+}
+
+// described answers what a job's release report is made of.
+func (s *Server) described(w http.ResponseWriter, r *http.Request) {
+	job, ok := s.visible(w, r)
+	if !ok {
+		return
+	}
+	d, err := s.gateway.Described(job.ID)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	answer(w, d)
 }
 
 func (s *Server) cancel(w http.ResponseWriter, r *http.Request) {
