@@ -434,3 +434,21 @@ func (p *passage) sealLog(ctx context.Context, r released, outcomes []routing.Ou
 	}
 	return nil, nil
 }
+
+// watched remembers how reading failed. Formats that stream only Read.
+type watched struct {
+	r   io.Reader
+	err error
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.r.Read(b)
+	if err != nil && err != io.EOF {
+		w.err = err
+	}
+	return n, err
+}
+
+func (w *watched) ReadAt([]byte, int64) (int, error) {
+	return 0, sallyport.Errorf("scan", sallyport.Unsupported, "", "a result can only be read as a stream")
+}

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"crypto/md5" // S3's ETag, not a seal
 	"crypto/rand"
@@ -100,22 +99,30 @@ func (g *Gateway) receive(ctx context.Context, p *passage, who Access, bucket, k
 	in := &counted{r: io.TeeReader(body, io.MultiWriter(sum, tag)), left: room}
 	u.Parcel, err = SealTo(ctx, g.parts.Hold, uploadRef(g.parts.HoldName, u.ID), lease.Recipient, lease.Until,
 		func(w io.Writer) error {
-			u.Profile, u.Problem, err = g.scanInto(ctx, w, in)
+			_, err := io.Copy(w, in)
 			return err
 		})
 	if err != nil {
 		return u, errors.Join(err, g.parts.Issuer.Destroy(context.WithoutCancel(ctx), u.Lease, "upload failed"))
 	}
+	undo := func(err error) error { // it was never there
+		gone := context.WithoutCancel(ctx)
+		return errors.Join(err, g.parts.Issuer.Destroy(gone, u.Lease, "upload failed"), g.parts.Hold.Remove(gone, u.Parcel.Ref))
+	}
 	d := sallyport.DigestSum(sum.Sum(nil))
 	u.Object = ObjectInfo{Key: key, Size: in.n, Digest: d, ETag: hex.EncodeToString(tag.Sum(nil)), Modified: g.now().UTC()}
+	if u.State == Quarantined { // a steward will look at it
+		if u.Profile, u.Problem, err = g.scan(ctx, u); err != nil {
+			return u, undo(err)
+		}
+	}
 	quota := int64(0)
 	if bucket == Scratch {
 		quota = g.parts.ScratchQuota
 	}
 	old, err := g.journal.replaceUpload(u, quota)
-	if err != nil { // it was never there
-		gone := context.WithoutCancel(ctx)
-		return u, errors.Join(err, g.parts.Issuer.Destroy(gone, u.Lease, "upload failed"), g.parts.Hold.Remove(gone, u.Parcel.Ref))
+	if err != nil {
+		return u, undo(err)
 	}
 	for _, o := range old { // the last writer wins, and the older object's key ends
 		if err := g.drop(ctx, o, "replaced"); err != nil {
@@ -181,51 +188,33 @@ func (g *Gateway) room(who Access, bucket string) (int64, error) {
 	return max(0, min(limit, room)), nil
 }
 
-// scanInto copies in to w and profiles it on the way. A file that cannot be
-// scanned is kept all the same: the steward is told why.
-func (g *Gateway) scanInto(ctx context.Context, w io.Writer, in io.Reader) (*anonymize.Profile, string, error) {
-	head := make([]byte, anonymize.HeadSize)
-	n, err := io.ReadFull(in, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return nil, "", err
-	}
-	head = head[:n]
-	all := io.TeeReader(io.MultiReader(bytes.NewReader(head), in), w)
-	f, err := g.parts.Runner.Sniff(head)
+// scan profiles what rests sealed in the hold, since not every format can be
+// read as it comes. A file that cannot be scanned is kept all the same: the
+// steward is told why.
+func (g *Gateway) scan(ctx context.Context, u Upload) (*anonymize.Profile, string, error) {
+	obj, err := g.openSealed(ctx, u.Lease, u.Parcel, u.Object)
 	if err != nil {
-		_, err := io.Copy(io.Discard, all)
-		return nil, "not a format that this gateway reads", err
-	}
-	src := &watched{r: all}
-	prof, scanErr := anonymize.Scan(ctx, f, src, 0)
-	if _, err := io.Copy(io.Discard, all); err != nil {
 		return nil, "", err
 	}
-	if src.err != nil { // the body broke off, not the format
-		return nil, "", src.err
+	defer obj.Close()
+	src := io.NewSectionReader(obj, 0, u.Object.Size)
+	head := make([]byte, anonymize.HeadSize)
+	n, err := src.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, "", err
 	}
-	if scanErr != nil {
-		return nil, scanErr.Error(), nil
+	f, err := g.parts.Runner.Sniff(head[:n])
+	if err != nil {
+		return nil, "not a format that this gateway reads", nil
+	}
+	prof, err := anonymize.Scan(ctx, f, src, 0)
+	switch {
+	case ctx.Err() != nil:
+		return nil, "", ctx.Err()
+	case err != nil:
+		return nil, err.Error(), nil
 	}
 	return &prof, "", nil
-}
-
-// watched remembers how reading failed. Formats that stream only Read.
-type watched struct {
-	r   io.Reader
-	err error
-}
-
-func (w *watched) Read(b []byte) (int, error) {
-	n, err := w.r.Read(b)
-	if err != nil && err != io.EOF {
-		w.err = err
-	}
-	return n, err
-}
-
-func (w *watched) ReadAt([]byte, int64) (int, error) {
-	return 0, sallyport.Errorf("scan", sallyport.Unsupported, "", "an upload can only be read as a stream")
 }
 
 // counted stops at a limit.

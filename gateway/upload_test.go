@@ -9,7 +9,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"bytes"
+	peer "github.com/parquet-go/parquet-go"
 	"sallyport"
+	"sallyport/anonymize"
+	"sallyport/anonymize/csv"
+	"sallyport/anonymize/jsonl"
+	"sallyport/anonymize/parquet"
+	"sallyport/anonymize/transform"
 	"sallyport/audit"
 	"sallyport/gateway"
 )
@@ -57,6 +64,37 @@ func TestAnUploadWaitsForItsSteward(t *testing.T) {
 	}
 	if _, err := l.issuer.Fetch(t.Context(), waiting[0].Lease); err == nil {
 		t.Error("the upload's key outlived the quarantine")
+	}
+}
+
+// Formats that cannot be read as they come are scanned, too, from what rests
+// sealed.
+func TestUploadsOfEveryFormat(t *testing.T) {
+	l := newLab(t, func(l *lab) {
+		l.parts.Runner = anonymize.NewRunner([]anonymize.Format{csv.New(), jsonl.New(), parquet.New()}, []anonymize.Transform{transform.Pseudonym{}, transform.Generalize{}})
+	})
+	type row struct {
+		Age   int64   `parquet:"age"`
+		Score float64 `parquet:"score"`
+	}
+	var columnar bytes.Buffer
+	if err := peer.Write(&columnar, []row{{20, 1.5}, {30, 2.5}}); err != nil {
+		t.Fatal(err)
+	}
+	for format, body := range map[string]string{"jsonl": "{\"age\":20,\"score\":1.5}\n{\"score\":2.5,\"age\":30}\n", "parquet": columnar.String()} {
+		if _, err := l.g.Put(t.Context(), ada(), "patients", "inbox/more."+format, strings.NewReader(body)); err != nil {
+			t.Fatal(err)
+		}
+		waiting, err := l.g.Quarantine()
+		if err != nil || len(waiting) != 1 || waiting[0].Profile == nil {
+			t.Fatalf("%s: %+v, %v", format, waiting, err)
+		}
+		if p := waiting[0].Profile; p.Format != format || p.Records != 2 || len(p.Columns) != 2 {
+			t.Errorf("%s: %+v", format, p)
+		}
+		if d, err := l.g.Accept(t.Context(), steward, waiting[0].ID, "more-"+format); err != nil || d.Format != format {
+			t.Errorf("%s: %+v, %v", format, d, err)
+		}
 	}
 }
 
