@@ -453,20 +453,11 @@ func (r *anonymizing) planFor(ctx context.Context, f tableFile, src anonymize.Si
 	var none anonymize.Plan
 	file := r.file
 	if file.Format == "" {
-		head := make([]byte, anonymize.HeadSize)
-		n, err := src.ReadAt(head, 0)
-		if err != nil && err != io.EOF {
-			return none, sallyport.E("", sallyport.Unavailable, err, "")
-		}
-		format, err := r.runner.Sniff(head[:n])
-		switch ext := strings.ToLower(filepath.Ext(f.name)); {
-		case err == nil:
-			file.Format = format.Name()
-		case n > 0 && (ext == ".csv" || ext == ".tsv"): // one column has no delimiter to know it by
-			file.Format = "csv"
-		default:
+		format, err := formatOf("", f.name, src)
+		if err != nil {
 			return none, err
 		}
+		file.Format = format.Name()
 	}
 	format, err := r.runner.Format(file.Format)
 	if err != nil {

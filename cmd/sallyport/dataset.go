@@ -112,11 +112,11 @@ func scanFile(ctx context.Context, file, format string) (anonymize.Profile, erro
 		return anonymize.Profile{}, sallyport.E("scan", sallyport.NotFound, err, "Name a file.")
 	}
 	defer f.Close()
-	return scan(ctx, f, format)
+	return scan(ctx, file, f, format)
 }
 
 // scan profiles a file of a declared format, or of the one that its head shows.
-func scan(ctx context.Context, src anonymize.Source, format string) (anonymize.Profile, error) {
+func scan(ctx context.Context, name string, src anonymize.Source, format string) (anonymize.Profile, error) {
 	if format != "" {
 		f, err := newRunner().Format(format)
 		if err != nil {
@@ -126,17 +126,11 @@ func scan(ctx context.Context, src anonymize.Source, format string) (anonymize.P
 		p.Format = format // with its options
 		return p, err
 	}
-	head := make([]byte, anonymize.HeadSize)
-	n, err := src.ReadAt(head, 0)
-	if err != nil && err != io.EOF {
-		return anonymize.Profile{}, sallyport.E("scan", sallyport.Unavailable, err, "")
+	f, err := formatOf("scan", name, src)
+	if err != nil {
+		return anonymize.Profile{}, err
 	}
-	for _, f := range formats() {
-		if f.Sniff(head[:n]) {
-			return anonymize.Scan(ctx, f.Format, src, 0)
-		}
-	}
-	return anonymize.Profile{}, sallyport.Errorf("scan", sallyport.Unsupported, "`sallyport kinds` lists the formats.", "not a format that this binary reads")
+	return anonymize.Scan(ctx, f, src, 0)
 }
 
 type datasetAddCmd struct {
@@ -181,7 +175,7 @@ func (c datasetAddCmd) Run(a *app) error {
 		return err
 	}
 	defer obj.Close()
-	prof, err := scan(a.ctx, obj, c.Format)
+	prof, err := scan(a.ctx, key, obj, c.Format)
 	if err != nil {
 		return err
 	}

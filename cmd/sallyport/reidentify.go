@@ -219,15 +219,7 @@ func tokensOf(ctx context.Context, runner *anonymize.Runner, name string, file p
 	if err != nil {
 		return nil, sallyport.E("reidentify", sallyport.Unavailable, err, "")
 	}
-	head := make([]byte, anonymize.HeadSize)
-	n, err := f.ReadAt(head, 0)
-	if err != nil && err != io.EOF {
-		return nil, sallyport.E("reidentify", sallyport.Unavailable, err, "")
-	}
-	format, err := runner.Sniff(head[:n])
-	if file.Format != "" { // what leaves is of the format that came
-		format, err = runner.Format(file.Format)
-	}
+	format, err := formatOf("reidentify", name, f)
 	if err != nil {
 		return nil, err
 	}

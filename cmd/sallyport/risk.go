@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -312,24 +313,25 @@ func (d dialect) of(op string, f *os.File) (anonymize.Format, error) {
 	if d.Format != "" {
 		return newRunner().Format(d.Format)
 	}
-	return formatOf(op, f)
+	return formatOf(op, f.Name(), f)
 }
 
 // formatOf finds a source's format by its head. A table of one column has no
 // delimiter to know it by, so a name that ends in .csv or .tsv is enough.
-func formatOf(op string, f *os.File) (anonymize.Format, error) {
+func formatOf(op, name string, src io.ReaderAt) (anonymize.Format, error) {
 	head := make([]byte, anonymize.HeadSize)
-	n, err := f.ReadAt(head, 0)
+	n, err := src.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
 		return nil, sallyport.E(op, sallyport.Unavailable, err, "Name a file that can be read.")
 	}
-	for _, k := range formats() {
-		name := strings.ToLower(f.Name())
-		if k.Sniff(head[:n]) || k.Name() == "csv" && (strings.HasSuffix(name, ".csv") || strings.HasSuffix(name, ".tsv")) {
-			return k.Format, nil
-		}
+	r := newRunner()
+	if f, err := r.Sniff(head[:n]); err == nil {
+		return f, nil
 	}
-	return nil, sallyport.Errorf(op, sallyport.Unsupported, "`sallyport kinds` lists the formats.", "%s is not in a format that this binary reads", f.Name())
+	if ext := strings.ToLower(filepath.Ext(name)); ext == ".csv" || ext == ".tsv" {
+		return r.Format("csv")
+	}
+	return nil, sallyport.Errorf(op, sallyport.Unsupported, "`sallyport kinds` lists the formats.", "%s is not in a format that this binary reads", name)
 }
 
 func (t *riskTable) Header(columns []string) ([]string, error) {
